@@ -1,0 +1,1 @@
+//! The rmq name server and broker.
