@@ -1,1 +1,3 @@
 //! The rmq name server and broker.
+
+pub mod control;

@@ -1,0 +1,308 @@
+//! The seam between the shards and the control thread: what each asks of the other, and nothing else.
+//!
+//! Shards speak through `ControlLink` (any thread, never blocks, bounded by the credits of each connection);
+//! the control thread speaks through `ShardLinks`. Values that cross are owned or immutable, so neither side
+//! ever waits for a lock of the other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use super::config_types::{SubscriptionGroupConfig, TopicConfig};
+
+/// A future that stays on the thread that made it.
+pub type LocalFuture<T> = std::pin::Pin<Box<dyn Future<Output = T>>>;
+
+/// One socket of one shard. A slot is used again after a close; the generation tells its lives apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId {
+    pub shard: u16,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// What shards tell the control thread.
+pub enum ToControl {
+    /// One whole remoting frame. Control answers through `ShardLinks::send` unless the request is one-way.
+    Request {
+        connection: ConnectionId,
+        peer: SocketAddr,
+        vip: bool,
+        frame: Vec<u8>,
+    },
+    ConnectionClosed {
+        connection: ConnectionId,
+    },
+    /// The outcome comes after every shard has confirmed the topic and the topic file is durable.
+    CreateTopic {
+        request: TopicRequest,
+        reply: Reply<TopicOutcome>,
+    },
+    /// A pull or send-back of a group without configuration. `true`: it exists now, in every shard.
+    EnsureGroup {
+        group: String,
+        reply: Reply<bool>,
+    },
+    /// The whole offset table of the queues one shard owns; replaces what that shard sent before.
+    Offsets {
+        shard: usize,
+        table: Vec<ConsumerOffsetRow>,
+    },
+    /// Progress of the delay levels owned by one shard; other levels keep what they had.
+    DelayOffsets {
+        rows: Vec<(i32, i64)>,
+    },
+    /// Unregister from the name servers, write every state file, stop.
+    Shutdown {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Runs on the control thread, so it only posts to a shard's inbox.
+pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// The way from a shard to the control thread.
+#[derive(Clone)]
+pub struct ControlLink {
+    sender: mpsc::UnboundedSender<ToControl>,
+}
+
+/// The control thread's end of every `ControlLink`.
+pub type ControlInbox = mpsc::UnboundedReceiver<ToControl>;
+
+impl ControlLink {
+    pub fn new() -> (Self, ControlInbox) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        (Self { sender }, inbox)
+    }
+
+    /// After shutdown there is nobody to listen; whoever asked is being drained by then.
+    pub fn tell(&self, message: ToControl) {
+        let _ = self.sender.send(message);
+    }
+}
+
+/// Why a shard needs a topic that it does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicRequest {
+    /// A producer sent to it: the rules of the default topic decide.
+    Send { topic: String, default_topic: String, queues: i32, unit: bool },
+    /// `%RETRY%group`, with the group's number of retry queues.
+    Retry { group: String, unit: bool },
+    /// `%DLQ%group`, one queue.
+    DeadLetter { group: String, unit: bool },
+    /// The broker itself writes to it.
+    System { topic: String, queues: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TopicOutcome {
+    /// Created now or known already; every shard has it.
+    Exists(Arc<TopicConfig>),
+    /// The rules do not allow it: TOPIC_NOT_EXIST.
+    Refused,
+    /// It could not be made durable: SYSTEM_ERROR with this remark.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerOffsetRow {
+    pub group: String,
+    pub topic: String,
+    pub queue: i32,
+    pub offset: i64,
+}
+
+/// What the control thread asks of the shards.
+pub trait ShardLinks: 'static {
+    fn shards(&self) -> usize;
+    /// Dropped in silence when the connection is gone.
+    fn send(&self, to: ConnectionId, frame: Vec<u8>);
+    fn close(&self, connection: ConnectionId);
+    /// Resolves when every shard has applied all changes. Calls are applied in the order they were made.
+    fn publish(&self, changes: Arc<[MetadataChange]>) -> LocalFuture<()>;
+    fn query(&self, shard: usize, query: ShardQuery) -> LocalFuture<ShardAnswer>;
+}
+
+/// A piece of configuration as every shard shall see it from now on; `None` removes it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetadataChange {
+    Topic {
+        name: String,
+        config: Option<Arc<TopicConfig>>,
+    },
+    Group {
+        name: String,
+        config: Option<Arc<SubscriptionGroupConfig>>,
+    },
+    Subscriptions {
+        group: String,
+        subscriptions: Option<Arc<GroupSubscriptions>>,
+    },
+    /// Whether some client of the group holds an unexpired order lock: retry sends then go to the DLQ.
+    OrderLock {
+        group: String,
+        held: bool,
+    },
+}
+
+/// What the heartbeats of a group's consumers say; a pull without its own subscription is judged by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSubscriptions {
+    pub consume_type: ConsumeType,
+    pub message_model: MessageModel,
+    pub topics: BTreeMap<String, Subscription>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// `TAG` or `SQL92`.
+    pub expression_type: String,
+    pub expression: String,
+    /// Java hashes of the tags; empty for everything.
+    pub codes: Vec<i32>,
+    pub version: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumeType {
+    Actively,
+    Passively,
+    Pop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageModel {
+    Broadcasting,
+    Clustering,
+}
+
+/// A question to one shard about what it owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardQuery {
+    /// Every queue of the topic that this shard owns: answered with `QueueRanges`.
+    QueueRanges {
+        topic: String,
+    },
+    /// Offsets of the group in this shard's queues: answered with `Offsets`.
+    GroupOffsets {
+        group: String,
+    },
+    /// The same for every group.
+    AllOffsets,
+    /// Groups with an offset for the topic in this shard's queues: answered with `Groups`.
+    GroupsOfTopic {
+        topic: String,
+    },
+    /// Done when the next pull of the queue will be sent to `offset`. Only to the queue's owner.
+    ResetOffset {
+        group: String,
+        topic: String,
+        queue: i32,
+        offset: i64,
+    },
+    /// Copies the offsets of one group to another, for one topic or all.
+    CloneOffsets {
+        from: String,
+        to: String,
+        topic: Option<String>,
+    },
+    /// Queues and offsets of the topic go; its configuration has been withdrawn before.
+    DeleteTopic {
+        topic: String,
+    },
+    DeleteGroup {
+        group: String,
+        clean_offset: bool,
+    },
+    /// Store time of one record: answered with `Timestamp`. Only to the queue's owner.
+    RecordTimestamp {
+        topic: String,
+        queue: i32,
+        offset: i64,
+    },
+    Stats,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ShardAnswer {
+    Done,
+    QueueRanges(Vec<QueueRange>),
+    Offsets(Vec<GroupOffset>),
+    Groups(Vec<String>),
+    /// `None`: no such record.
+    Timestamp(Option<i64>),
+    Stats(Box<ShardStats>),
+    /// The shard could not do it; the text is the remark of the answer.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRange {
+    pub queue: i32,
+    pub min: i64,
+    /// Offset of the next record.
+    pub max: i64,
+    /// Store time of the newest record, 0 when there is none.
+    pub last_update_ms: i64,
+    /// Records appended since the start: control makes rates of it.
+    pub appended: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOffset {
+    pub group: String,
+    pub topic: String,
+    pub queue: i32,
+    pub committed: i64,
+    /// Where the group's last pull ended, if it pulled since the start.
+    pub pulled: Option<i64>,
+    /// Records handed out to the group since the start.
+    pub delivered: u64,
+}
+
+/// Counters run from the start of the process and never go back: control makes rates of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardStats {
+    pub messages_put: u64,
+    pub bytes_put: u64,
+    pub messages_got: u64,
+    pub bytes_got: u64,
+    /// Pulls that found something, and pulls that did not.
+    pub pulls_found: u64,
+    pub pulls_missed: u64,
+    pub put_failed: u64,
+    /// Longest time of a put so far.
+    pub put_ms_max: u64,
+    pub put_bytes_max: u64,
+    pub log_min_offset: i64,
+    pub log_max_offset: i64,
+    /// Store time of the oldest record, if there is one.
+    pub earliest_message_ms: Option<i64>,
+    /// Bytes appended that are not yet on disk.
+    pub unflushed_bytes: u64,
+    pub queues: u64,
+    pub connections: u64,
+    pub suspended_pulls: u64,
+    /// Used share of the file system that holds the log, 0.0 to 1.0.
+    pub disk_ratio: f64,
+}
+
+impl fmt::Debug for ToControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request { connection, frame, .. } => {
+                write!(f, "Request({connection:?}, {} bytes)", frame.len())
+            }
+            Self::ConnectionClosed { connection } => write!(f, "ConnectionClosed({connection:?})"),
+            Self::CreateTopic { request, .. } => write!(f, "CreateTopic({request:?})"),
+            Self::EnsureGroup { group, .. } => write!(f, "EnsureGroup({group})"),
+            Self::Offsets { shard, table } => write!(f, "Offsets(shard {shard}, {} rows)", table.len()),
+            Self::DelayOffsets { rows } => write!(f, "DelayOffsets({rows:?})"),
+            Self::Shutdown { .. } => f.write_str("Shutdown"),
+        }
+    }
+}
