@@ -1,1 +1,25 @@
 //! RocketMQ's remoting protocol: bytes <-> values; no I/O, no async, no clock.
+//!
+//! A frame is decoded in place: [`Frame`] borrows from the receive buffer, and a [`Text`] or [`Fields`] is a view
+//! of bytes whose escapes are undone only on use. [`FrameWriter`] encodes straight into the send buffer.
+//! `WIRE.md` draws every layout.
+
+mod decimal;
+pub mod fields;
+pub mod frame;
+pub mod header;
+mod json_scan;
+pub mod language;
+pub mod request_code;
+pub mod response_code;
+pub mod text;
+pub mod writer;
+
+pub use fields::Fields;
+pub use frame::{FRAME_SIZE_MAX, Frame, FrameError, frame_len};
+pub use header::{Codec, Header};
+pub use language::{Language, version};
+pub use request_code::RequestCode;
+pub use response_code::ResponseCode;
+pub use text::{NotANumber, Text};
+pub use writer::FrameWriter;
