@@ -1,0 +1,33 @@
+//! Bounds of everything that grows on the control thread. At a bound the caller is refused with the reason.
+
+/// Topics of one broker, system topics and retry topics included.
+pub const TOPICS_MAX: usize = 200_000;
+/// Read or write queues of one topic. Java has no bound and dies of memory instead.
+pub const QUEUES_PER_TOPIC_MAX: i32 = 65_536;
+pub const ATTRIBUTES_PER_TOPIC_MAX: usize = 64;
+
+/// Consumer groups with a configuration.
+pub const GROUPS_MAX: usize = 200_000;
+
+/// Groups of one kind (producer or consumer) that have a client online.
+pub const ONLINE_GROUPS_MAX: usize = 200_000;
+pub const CLIENTS_PER_GROUP_MAX: usize = 50_000;
+/// Groups one connection may take part in.
+pub const GROUPS_PER_CONNECTION_MAX: usize = 10_000;
+pub const SUBSCRIPTIONS_PER_GROUP_MAX: usize = 10_000;
+pub const CLIENT_ID_LEN_MAX: usize = 1024;
+
+/// Order locks of one group; more queues than any topic has are never locked.
+pub const LOCKS_PER_GROUP_MAX: usize = 2 * QUEUES_PER_TOPIC_MAX as usize;
+pub const LOCKED_GROUPS_MAX: usize = ONLINE_GROUPS_MAX;
+
+/// Topic and group changes that may wait while the state file of earlier ones is written.
+pub const CHANGES_WAITING_MAX: usize = 20_000;
+
+pub const NAME_SERVERS_MAX: usize = 64;
+/// An answer of a name server: the ordered-topic table at most.
+pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(GROUPS_PER_CONNECTION_MAX <= ONLINE_GROUPS_MAX);
+const _: () = assert!(ONLINE_GROUPS_MAX <= GROUPS_MAX);
+const _: () = assert!(QUEUES_PER_TOPIC_MAX as usize <= LOCKS_PER_GROUP_MAX);
