@@ -1,3 +1,4 @@
 //! The rmq name server and broker.
 
+pub mod config;
 pub mod control;
