@@ -4,21 +4,34 @@
 //! of bytes whose escapes are undone only on use. [`FrameWriter`] encodes straight into the send buffer.
 //! `WIRE.md` draws every layout.
 
+pub mod batch;
+mod byte_search;
 mod decimal;
 pub mod fields;
 pub mod frame;
 pub mod header;
+pub mod headers;
 mod json_scan;
 pub mod language;
+pub mod message_id;
+pub mod properties;
+pub mod record;
 pub mod request_code;
 pub mod response_code;
+pub mod sys_flag;
+pub mod tag;
 pub mod text;
+pub mod unique_id;
 pub mod writer;
 
 pub use fields::Fields;
 pub use frame::{FRAME_SIZE_MAX, Frame, FrameError, frame_len};
 pub use header::{Codec, Header};
+pub use headers::HeaderError;
 pub use language::{Language, version};
+pub use message_id::MessageId;
+pub use properties::{Properties, PropertiesSource};
+pub use record::{RecordError, RecordFields, RecordRef};
 pub use request_code::RequestCode;
 pub use response_code::ResponseCode;
 pub use text::{NotANumber, Text};

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::byte_search::find_either;
+
 /// Borrowed text of a header: raw UTF-8, or the inside of a JSON string with its escapes.
 #[derive(Clone, Copy, Default)]
 pub struct Text<'a> {
@@ -122,9 +124,9 @@ impl<'a> Text<'a> {
     }
 
     /// Feeds the decoded bytes to `sink` run by run until it returns false; returns false if it did.
-    fn for_each_run(&self, mut sink: impl FnMut(&[u8]) -> bool) -> bool {
+    pub(crate) fn for_each_run(&self, mut sink: impl FnMut(&[u8]) -> bool) -> bool {
         let mut rest = self.raw;
-        while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+        while let Some(at) = find_either(rest, 0, b'\\', b'\\') {
             if at > 0 && !sink(&rest[..at]) {
                 return false;
             }
