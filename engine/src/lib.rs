@@ -1,1 +1,38 @@
-//! Durable queues over direct I/O.
+//! Durable queues over direct I/O: one log per shard, an index over it, and the way back after a crash.
+//!
+//! Knows bytes, positions and queues. Not here: networks, RocketMQ's codes and record layout (the server
+//! gives a [`Schema`]), or a clock and a disk of its own (they come through [`Env`]).
+//!
+//! `FORMAT.md` beside this crate draws every file.
+
+// Until recovery and cold reads use all of it.
+#![allow(dead_code)]
+
+pub mod env;
+pub mod limits;
+
+mod entry;
+mod error;
+mod frame;
+mod log;
+mod notify;
+mod offset;
+mod options;
+mod queue;
+mod queue_table;
+mod schema;
+mod segment;
+mod segment_file;
+mod shard;
+mod store;
+mod superblock;
+mod tail;
+mod watermarks;
+
+pub use env::{Class, Env, File, OpenMode};
+pub use error::{AppendError, Error};
+pub use offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
+pub use options::{Boundary, FlushMode, ReadLimits, RetentionPolicy, StoreOptions};
+pub use schema::{RecordMeta, Schema};
+pub use shard::{Appended, CachedRead, Progress, Read, RecordPlan, Shard, ShardStats, Stamp};
+pub use store::{ShardSeed, Store};

@@ -1,0 +1,56 @@
+//! Errors named by what the caller can do about them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with files. Nothing here is retried by the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{op} {}: {source}", path.display())]
+    Io { op: &'static str, path: PathBuf, source: io::Error },
+    /// A file contradicts itself or its neighbours. `remedy` says what an operator can do.
+    #[error("{} at byte {position}: {what}; {remedy}", path.display())]
+    Corrupt { path: PathBuf, position: u64, what: String, remedy: &'static str },
+    /// Another process, or what the kernel still does for a killed one, holds the store.
+    #[error("{} is in use by {holder}; stop it first", path.display())]
+    Locked { path: PathBuf, holder: String },
+    #[error("{0}")]
+    BadOptions(String),
+    #[error("the store in {} was written by a newer version ({found}, this one reads up to {known})", path.display())]
+    NewerVersion { path: PathBuf, found: u32, known: u32 },
+    #[error("log stopped after an earlier write failed; restart the broker to recover from disk")]
+    Poisoned,
+}
+
+impl Error {
+    pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { op, path, source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, position: u64, what: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Corrupt { path: path.to_owned(), position, what: what.into(), remedy }
+    }
+
+    /// The file is gone: for a reader this means that retention was faster.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Why an append was refused. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("no such queue on this shard")]
+    NoSuchQueue,
+    #[error("larger than a segment can hold")]
+    TooLarge,
+    #[error("log stopped after an earlier write failed")]
+    Poisoned,
+    #[error("no space left for another segment")]
+    DiskFull,
+    #[error("the shard is shutting down")]
+    ShuttingDown,
+    #[error("too many bytes wait for the disk")]
+    Busy,
+}

@@ -1,0 +1,54 @@
+//! Every bound and every fixed size of the engine, and how they must agree.
+
+/// Unit of direct I/O. The device may allow less; 4 KiB works on all of them.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Frames start at multiples of this.
+pub const FRAME_ALIGN: usize = 16;
+
+/// Frames of a segment start behind its header block.
+pub const FIRST_FRAME: u32 = BLOCK_BYTES as u32;
+
+/// A payload that no Java configuration can exceed (`maxMessageSize` is a few MiB everywhere).
+pub const FRAME_PAYLOAD_MAX: usize = 64 << 20;
+
+/// Records of one frame (a client's batch).
+pub const RECORDS_PER_FRAME_MAX: usize = u16::MAX as usize;
+
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// Positions in a segment are 32 bits, with room to add a frame's length without overflow.
+pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+
+pub const SHARDS_MAX: usize = 256;
+
+/// One write of the flusher. Glommio's registered memory is about 1 MiB per executor; a write must fit well.
+pub const FLUSH_BYTES_MAX: usize = 256 << 10;
+
+/// One write of zeros ahead of the flusher.
+pub const ZERO_BYTES_MAX: usize = 256 << 10;
+
+/// A chunk of the tail cache: large enough that a chunk change is rare, small enough to drop in steps.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+pub const CHUNK_BYTES_MIN: usize = 16 << 10;
+
+/// Segment numbers are reserved in the superblock in runs of this many.
+pub const NUMBER_RUN: u64 = 16;
+
+/// Longest topic name that a declaration may carry (RocketMQ's own limit is 127, with prefixes 255).
+pub const TOPIC_BYTES_MAX: usize = 1024;
+
+/// Smallest unit of a cold read: neighbours of a wanted record are wanted next.
+pub const READ_AHEAD_BYTES: usize = 128 << 10;
+
+const _: () = {
+    assert!(BLOCK_BYTES.is_multiple_of(FRAME_ALIGN));
+    assert!(FLUSH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+    assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+    assert!(READ_AHEAD_BYTES.is_multiple_of(BLOCK_BYTES));
+    assert!(SEGMENT_BYTES_MIN > 4 * BLOCK_BYTES as u64);
+    // A position plus the largest frame stays within 32 bits.
+    assert!(SEGMENT_BYTES_MAX + (FRAME_PAYLOAD_MAX as u64) < u32::MAX as u64);
+    assert!(CHUNK_BYTES_MIN <= CHUNK_BYTES_MAX);
+    assert!(TOPIC_BYTES_MAX < SEGMENT_BYTES_MIN as usize);
+};

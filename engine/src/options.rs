@@ -1,0 +1,118 @@
+//! What a store is opened with.
+
+use std::path::PathBuf;
+
+use crate::error::Error;
+use crate::limits;
+
+/// When a record counts as acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushMode {
+    /// After a write that is durable when it completes.
+    Sync,
+    /// After a direct write: survives the process and the kernel, not yet a power cut.
+    /// The disk is flushed every `interval_ms`, or after `bytes`, whichever comes first.
+    Async { interval_ms: u64, bytes: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub dir: PathBuf,
+    /// Fixed when the store is created; a different wish later is warned about and ignored.
+    pub segment_size_bytes: u64,
+    pub shards: usize,
+    pub flush: FlushMode,
+    /// Newest bytes kept in memory, per shard.
+    pub tail_cache_bytes: usize,
+    /// Blocks read from disk and index blocks kept in memory, per shard.
+    pub read_cache_bytes: usize,
+    /// How far ahead of the writer a segment is filled with zeros, so that a flush rewrites blocks instead of
+    /// allocating them.
+    pub zero_ahead_bytes: u64,
+    /// Bytes appended and not yet written; beyond it appends are refused as busy.
+    pub unflushed_bytes_max: u64,
+    /// Bytes that cold reads of one shard may have in flight; more of them wait.
+    pub cold_bytes_in_flight_max: usize,
+    /// How long a start waits for a killed predecessor's last requests to leave the kernel.
+    pub lock_wait_ms: u64,
+}
+
+impl StoreOptions {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_size_bytes: 1 << 30,
+            shards: 1,
+            flush: FlushMode::Async { interval_ms: 500, bytes: 64 << 20 },
+            tail_cache_bytes: 64 << 20,
+            read_cache_bytes: 64 << 20,
+            zero_ahead_bytes: 64 << 20,
+            unflushed_bytes_max: 64 << 20,
+            cold_bytes_in_flight_max: 8 << 20,
+            lock_wait_ms: 5_000,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let bad = |text: String| Err(Error::BadOptions(text));
+        let size = self.segment_size_bytes;
+        if !(limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&size)
+            || !size.is_multiple_of(limits::BLOCK_BYTES as u64)
+        {
+            return bad(format!(
+                "segment size {size} must be a multiple of {} between {} and {}",
+                limits::BLOCK_BYTES,
+                limits::SEGMENT_BYTES_MIN,
+                limits::SEGMENT_BYTES_MAX
+            ));
+        }
+        if self.shards == 0 || self.shards > limits::SHARDS_MAX {
+            return bad(format!("{} shards: must be between 1 and {}", self.shards, limits::SHARDS_MAX));
+        }
+        Ok(())
+    }
+}
+
+/// How much one read may return and how far it may look.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    pub messages_max: u32,
+    pub bytes_max: u32,
+    /// Entries looked at, matching or not.
+    pub scan_max: u32,
+    /// The same bounds for a read that had to go to disk.
+    pub cold_messages_max: u32,
+    pub cold_bytes_max: u32,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            messages_max: 32,
+            bytes_max: 256 << 10,
+            scan_max: 16_000,
+            cold_messages_max: 8,
+            cold_bytes_max: 64 << 10,
+        }
+    }
+}
+
+/// Which of several records with fitting store times a search returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    /// The smallest offset whose store time is not before the wanted one.
+    Lower,
+    /// The largest offset whose store time is not after the wanted one.
+    Upper,
+}
+
+/// What may be deleted. Only whole sealed segments go, oldest first, never the one being written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetentionPolicy {
+    /// Segments whose newest record is older than this are deleted.
+    pub age_ms: Option<i64>,
+    /// While the file system is fuller than this (0.0..=1.0), the oldest segments go, expired or not.
+    pub disk_ratio_max: Option<f64>,
+    /// At most this many segments per call; deleting gigabytes at once stalls the disk.
+    pub segments_max: usize,
+}

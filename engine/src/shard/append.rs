@@ -1,0 +1,185 @@
+//! Appending: a frame into memory, its entries into the index, a note for the flusher. No lock, no await,
+//! and for a record no allocation beyond a chunk now and then.
+
+use super::{Shard, State};
+use crate::entry::Entry;
+use crate::env::Env;
+use crate::error::AppendError;
+use crate::frame::{self, Kind, MARK_BYTES, PREAMBLE_BYTES};
+use crate::limits::{RECORDS_PER_FRAME_MAX, TOPIC_BYTES_MAX};
+use crate::log::{Log, Pending};
+use crate::offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
+use crate::queue::Queue;
+
+/// A record to come: the engine makes room, the caller's closure fills it.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordPlan {
+    pub len: u32,
+    pub filter_code: i64,
+}
+
+/// What only the engine can know about a record, to be written into it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    pub queue_offset: QueueOffset,
+    pub physical_offset: PhysicalOffset,
+    pub store_timestamp_ms: i64,
+}
+
+/// Where records went. They are acknowledged once the shard's `acknowledged()` reaches `end`.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    pub first_queue_offset: QueueOffset,
+    pub first_physical_offset: PhysicalOffset,
+    pub end: LogPosition,
+    pub store_timestamp_ms: i64,
+}
+
+impl<E: Env> Shard<E> {
+    /// Appends records with consecutive offsets as one frame: after a crash all of them are there or none.
+    /// `write` fills exactly the bytes it is given, in order; it must not call the shard.
+    pub fn append(
+        &self,
+        queue: QueueNumber,
+        records: &[RecordPlan],
+        mut write: impl FnMut(usize, &mut [u8], &Stamp),
+    ) -> Result<Appended, AppendError> {
+        self.check_running()?;
+        let mut queues = self.queues.borrow_mut();
+        let target = queues.queue_mut(queue).ok_or(AppendError::NoSuchQueue)?;
+        if records.is_empty() || records.len() > RECORDS_PER_FRAME_MAX {
+            return Err(AppendError::TooLarge);
+        }
+        let bytes: u64 = records.iter().map(|record| u64::from(record.len)).sum();
+        let payload = bytes as usize + (records.len() - 1) * MARK_BYTES;
+
+        let log = &mut *self.log.borrow_mut();
+        let now_ms = self.env.wall_ms().max(log.last_ms);
+        let at = self.make_room(log, payload, now_ms)?;
+        log.last_ms = now_ms;
+
+        let base_ms = log.active().base_ms;
+        let physical_base = at.segment as i64 * self.options.segment_size_bytes as i64;
+        let first_position = at.offset + PREAMBLE_BYTES as u32;
+        let first_offset = target.next;
+        log.write_frame(payload, Kind::RECORDS, records.len() as u16, queue.0, |out| {
+            let mut filled = 0;
+            for (index, record) in records.iter().enumerate() {
+                if index > 0 {
+                    let mark = (PREAMBLE_BYTES + filled + MARK_BYTES) as u32;
+                    out[filled..filled + MARK_BYTES].copy_from_slice(&mark.to_le_bytes());
+                    filled += MARK_BYTES;
+                }
+                let position = first_position + filled as u32;
+                let stamp = Stamp {
+                    queue_offset: QueueOffset(target.next),
+                    physical_offset: PhysicalOffset(physical_base + i64::from(position)),
+                    store_timestamp_ms: now_ms,
+                };
+                let len = record.len as usize;
+                write(index, &mut out[filled..filled + len], &stamp);
+                filled += len;
+                let time = (now_ms - base_ms).max(0) as u32;
+                target.push(at.segment, base_ms, Entry::new(position, record.len, record.filter_code, time));
+            }
+        });
+        let end = log.position();
+        log.pending.push_back(Pending {
+            end,
+            queue,
+            count: records.len() as u16,
+            first: first_offset,
+            filter_code: records[0].filter_code,
+        });
+        self.counters.records.set(self.counters.records.get() + records.len() as u64);
+        self.appended(log, at, end);
+        Ok(Appended {
+            first_queue_offset: QueueOffset(first_offset),
+            first_physical_offset: PhysicalOffset(physical_base + i64::from(first_position)),
+            end,
+            store_timestamp_ms: now_ms,
+        })
+    }
+
+    /// The number of a queue, new if need be. The declaration is in the log before the queue's first record,
+    /// and acknowledged no later than that.
+    pub fn declare_queue(&self, topic: &str, queue: u32) -> Result<QueueNumber, AppendError> {
+        if let Some(number) = self.find_queue(topic, queue) {
+            return Ok(number);
+        }
+        self.check_running()?;
+        if topic.len() > TOPIC_BYTES_MAX {
+            return Err(AppendError::TooLarge);
+        }
+        let number = QueueNumber(self.next_queue.get());
+        self.append_plain(Kind::QUEUE, number, 4 + topic.len(), |out| {
+            frame::encode_queue(queue, topic, out)
+        })?;
+        // Every shard gives out its own residue, so numbers are unique in the whole store.
+        self.next_queue.set(number.0 + self.options.shards as u32);
+        let name = QueueName { topic: topic.to_owned(), queue };
+        self.queues.borrow_mut().insert(Queue::new(number, name, 0));
+        Ok(number)
+    }
+
+    /// Forgets a queue and its messages. A later queue of this name starts at 0.
+    pub fn delete_queue(&self, queue: QueueNumber) -> Result<(), AppendError> {
+        self.check_running()?;
+        if self.queues.borrow().queue(queue).is_none() {
+            return Err(AppendError::NoSuchQueue);
+        }
+        self.append_plain(Kind::QUEUE_DELETED, queue, 0, |_| {})?;
+        self.queues.borrow_mut().remove(queue);
+        Ok(())
+    }
+
+    /// A frame that holds no records.
+    fn append_plain(
+        &self,
+        kind: Kind,
+        queue: QueueNumber,
+        payload: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), AppendError> {
+        let log = &mut *self.log.borrow_mut();
+        let now_ms = self.env.wall_ms().max(log.last_ms);
+        let at = self.make_room(log, payload, now_ms)?;
+        log.write_frame(payload, kind, 0, queue.0, fill);
+        self.appended(log, at, log.position());
+        Ok(())
+    }
+
+    fn check_running(&self) -> Result<(), AppendError> {
+        match self.state.get() {
+            State::Running => Ok(()),
+            State::Stopping => Err(AppendError::ShuttingDown),
+            State::Poisoned => Err(AppendError::Poisoned),
+        }
+    }
+
+    fn make_room(&self, log: &mut Log<E>, payload: usize, now_ms: i64) -> Result<LogPosition, AppendError> {
+        let unwritten = self.counters.bytes_appended.get() - self.counters.bytes_written.get();
+        if unwritten > self.options.unflushed_bytes_max {
+            return Err(AppendError::Busy);
+        }
+        let before = log.active().number;
+        let at = log.make_room(payload, now_ms);
+        if log.active().number != before || at == Err(AppendError::Busy) {
+            // A segment was begun or is missing: the preparer has to look.
+            self.prepare_at.set(0);
+            self.marks.advance_appended(log.position());
+            self.prepare.notify();
+        }
+        at
+    }
+
+    fn appended(&self, log: &Log<E>, at: LogPosition, end: LogPosition) {
+        let appended = &self.counters.bytes_appended;
+        appended.set(appended.get() + u64::from(end.offset - at.offset));
+        self.marks.advance_appended(end);
+        if log.end > self.prepare_at.get() {
+            self.prepare.notify();
+        }
+        self.work.notify();
+    }
+}
