@@ -5,14 +5,17 @@
 //! `WIRE.md` draws every layout.
 
 pub mod batch;
+pub mod body;
 mod byte_search;
 mod decimal;
 pub mod fields;
 pub mod frame;
 pub mod header;
 pub mod headers;
+pub mod java_json;
 mod json_scan;
 pub mod language;
+pub mod lenient_json;
 pub mod message_id;
 pub mod properties;
 pub mod record;
