@@ -1,1 +1,30 @@
-fn main() {}
+//! Exit codes: 0 the run says all is well, 1 it does not, 2 bad command line, 3 it could not be made.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rmq_bench::cli::{Cli, Command};
+use rmq_bench::error::Error;
+use rmq_bench::{consume, crash, phases, produce, verify};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = phases::end_on_interrupt() {
+        eprintln!("rmq-bench: signals: {error}");
+        return ExitCode::from(3);
+    }
+    let outcome = match cli.command {
+        Command::Produce(args) => produce::exec(*args),
+        Command::Consume(args) => consume::exec(*args),
+        Command::Verify(args) => verify::exec(&args),
+        Command::Crash(args) => crash::exec(*args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("rmq-bench: {error}");
+            ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 3 })
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `rmq-bench consume`: pulls all queues, counts, and checks every message on its own.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use rmq_protocol::record::RecordRef;
+use serde::Serialize;
+
+use crate::body::{BodyError, Stamp};
+use crate::cli::{CodecName, OutputArgs, parse_duration, seconds};
+use crate::clock::{monotonic_ns, wall_ms};
+use crate::error::Error;
+use crate::phases::Phases;
+use crate::progress;
+use crate::pull::{Pull, PullRange, PullSettings, Visitor};
+use crate::report::{Measured, Report};
+use crate::tally::{Live, Tally};
+use crate::target::{Target, TargetArgs, Use};
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct ConsumeArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub pull: PullArgs,
+    /// Where to begin
+    #[arg(long, value_enum, default_value_t = From::Min)]
+    pub from: From,
+    /// Stop at what the queues hold when we begin
+    #[arg(long, conflicts_with = "from")]
+    pub until_end: bool,
+    /// How long to consume [default: 10s, unless --messages or --until-end is given, then at most 10m]
+    #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
+    #[serde(serialize_with = "seconds")]
+    pub duration: Option<Duration>,
+    /// How many messages to consume
+    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: Option<u64>,
+    /// Count only; leave checksums alone
+    #[arg(long)]
+    pub no_check: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct PullArgs {
+    /// Connections; each queue is pulled by one
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub connections: u32,
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+    /// Messages per pull
+    #[arg(short = 'b', long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub max_messages: u32,
+    /// How long the broker may hold a pull that finds nothing
+    #[arg(long, value_parser = parse_duration, default_value = "15s", value_name = "TIME")]
+    #[serde(serialize_with = "crate::cli::seconds_of")]
+    pub suspend: Duration,
+    /// Tags to ask for, such as `A || B`
+    #[arg(long, default_value = "*")]
+    pub tags: String,
+    /// Consumer group
+    #[arg(long, default_value = "rmq-bench")]
+    pub group: String,
+    /// How headers are written
+    #[arg(long, value_enum, default_value_t = CodecName::Json)]
+    pub codec: CodecName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// The oldest message of each queue
+    Min,
+    /// What arrives from now on; latency from send to here is measured, on one machine
+    Max,
+}
+
+impl PullArgs {
+    pub fn settings(&self, target: &Target) -> PullSettings {
+        PullSettings {
+            address: target.address,
+            topic: target.topic.clone(),
+            group: self.group.clone(),
+            codec: self.codec.codec(),
+            connections: (self.connections as usize).div_ceil(self.threads as usize),
+            max_messages: self.max_messages,
+            suspend: self.suspend,
+            subscription: self.tags.clone(),
+        }
+    }
+}
+
+/// Runs the subcommand. `Ok(false)`: something was damaged, or nothing came at all.
+pub fn exec(args: ConsumeArgs) -> Result<bool, Error> {
+    let target = args.target.locate(Use::Pull)?;
+    if args.pull.connections > target.queues.max(8) {
+        return Err(Error::Usage(format!(
+            "--connections {} is more than the {} queues of {}; each queue is pulled by one connection",
+            args.pull.connections, target.queues, target.topic
+        )));
+    }
+    let ranges = args.ranges(&target)?;
+    let limit = match (args.duration, args.messages, args.until_end) {
+        (Some(duration), _, _) => duration,
+        (None, None, false) => Duration::from_secs(10),
+        _ => Duration::from_secs(600),
+    };
+    let started_at_ms = wall_ms();
+    let phases = Phases::starting_now(Duration::ZERO, Some(limit));
+    let threads = (args.pull.threads as usize).min(ranges.len()).max(1);
+    let lives: Vec<Live> = (0..threads).map(|_| Live::default()).collect();
+    let (tally, watch) = std::thread::scope(|scope| {
+        let mut handles = Vec::new();
+        for (thread, live) in lives.iter().enumerate() {
+            let share: Vec<PullRange> = ranges.iter().copied().skip(thread).step_by(threads).collect();
+            let settings = args.pull.settings(&target);
+            let consumer = Consumer {
+                left: args.messages.map_or(u64::MAX, |messages| messages.div_ceil(threads as u64)),
+                check: !args.no_check,
+                timed: args.from == From::Max,
+                topic: target.topic.clone(),
+            };
+            let phases = &phases;
+            handles.push(scope.spawn(move || Pull::new(settings, &share, consumer, phases, live)?.run()));
+        }
+        let watch = progress::watch(&phases, &lives, &args.output.server_pid, args.output.progress, || {
+            handles.iter().all(|handle| handle.is_finished())
+        });
+        if watch.is_err() {
+            phases.stop();
+        }
+        let mut tally = Tally::default();
+        for handle in handles {
+            let (_, counted, _) = handle.join().expect("a pull thread does not panic")?;
+            tally.merge(counted);
+        }
+        Ok::<_, Error>((tally, watch?))
+    })?;
+    // With an end to reach, the time counts until it was reached.
+    let over = phases.end_ns <= monotonic_ns();
+    let end_ns = if over { phases.end_ns } else { tally.last_ns };
+    let measured = Measured {
+        started_at_ms,
+        seconds: end_ns.saturating_sub(phases.measure_ns) as f64 / 1e9,
+        cpu: watch.at_end.since(watch.at_measure),
+        per_second: watch.per_second,
+    };
+    let damaged = tally.anomalies.contains_key(DAMAGED);
+    let nothing =
+        tally.messages == 0 && ranges.iter().any(|range| range.end.is_none_or(|end| range.next < end));
+    let (json, label) = (args.output.json.clone(), args.output.label.clone());
+    Report::new("consume", label, args, target, &tally, measured).publish(json.as_deref())?;
+    Ok(!damaged && !nothing)
+}
+
+impl ConsumeArgs {
+    fn ranges(&self, target: &Target) -> Result<Vec<PullRange>, Error> {
+        let mut control = target.control()?;
+        (0..target.queues)
+            .map(|queue| {
+                let (min, max) = target.offsets(&mut control, queue)?;
+                Ok(PullRange {
+                    queue,
+                    next: if self.from == From::Min { min } else { max },
+                    end: self.until_end.then_some(max),
+                })
+            })
+            .collect()
+    }
+}
+
+const DAMAGED: &str = "messages damaged";
+
+struct Consumer {
+    left: u64,
+    check: bool,
+    timed: bool,
+    topic: String,
+}
+
+impl Visitor for Consumer {
+    fn record(&mut self, queue: u32, record: &RecordRef<'_>, now_ns: u64, tally: &mut Tally) {
+        self.left = self.left.saturating_sub(1);
+        if !self.check && !self.timed {
+            return;
+        }
+        if record.queue_id() != queue as i32 || record.topic() != self.topic {
+            tally.anomaly("messages of another queue");
+        }
+        match Stamp::read(record.body()) {
+            Ok((stamp, _)) if self.timed => tally.latency(now_ns.saturating_sub(stamp.sent_ns)),
+            Ok(_) => {}
+            Err(BodyError::Foreign) if record.body_is_intact() => {
+                tally.anomaly("messages of another producer")
+            }
+            Err(_) => tally.anomaly(DAMAGED),
+        }
+    }
+
+    fn moved(&mut self, _queue: u32, _asked: i64, _next: i64, tally: &mut Tally) {
+        tally.anomaly("jumps over offsets that hold nothing");
+    }
+
+    fn enough(&self) -> bool {
+        self.left == 0
+    }
+}

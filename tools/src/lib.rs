@@ -1,0 +1,26 @@
+//! A load generator and verifier that drives any broker speaking RocketMQ's remoting protocol.
+//!
+//! It usually shares its machine with the broker it measures, so it has to be cheap: few threads, frames made
+//! once and patched, many of them per system call, nothing allocated per message.
+
+mod answer;
+pub mod body;
+pub mod cli;
+mod clock;
+mod connection;
+pub mod consume;
+mod control;
+mod cpu;
+pub mod crash;
+pub mod error;
+pub mod journal;
+mod meaning;
+pub mod phases;
+mod poller;
+pub mod produce;
+mod progress;
+mod pull;
+mod report;
+mod tally;
+mod target;
+pub mod verify;

@@ -1,0 +1,259 @@
+//! `rmq-bench produce`: sends, and says how fast and how long it took.
+
+pub mod frames;
+pub mod load;
+pub mod pace;
+pub mod sender;
+pub mod window;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::body::{self, mix};
+use crate::cli::{CodecName, OutputArgs, parse_duration, seconds};
+use crate::clock::{monotonic_ns, wall_ms};
+use crate::error::Error;
+use crate::journal::{JournalHead, JournalWriter};
+use crate::phases::Phases;
+use crate::produce::frames::SendShape;
+use crate::produce::load::{Load, LoadSettings};
+use crate::produce::pace::Pace;
+use crate::progress;
+use crate::report::{Measured, Report};
+use crate::tally::{Live, Tally};
+use crate::target::{Target, TargetArgs, Use};
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct ProduceArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Write what became of every send to this file, for `verify`
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct LoadArgs {
+    /// Queues: the topic is created with, or changed to, this many
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    pub queues: u32,
+    /// Use the topic as it is
+    #[arg(long, conflicts_with = "queues")]
+    pub no_create: bool,
+    /// Connections
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub connections: u32,
+    /// Requests in flight on each connection
+    #[arg(short, long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub in_flight: u32,
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+    /// Bytes in a message body; the smallest holds just the stamp that `verify` reads
+    #[arg(short = 's', long, default_value_t = 128, value_parser = parse_body_size)]
+    pub body_size: usize,
+    /// Messages per request; more than one sends batches
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
+    /// Messages per second, whatever the server does (open loop); without it, as fast as answers come
+    #[arg(short, long, value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// How long to send [default: 10s, unless --messages is given]
+    #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
+    #[serde(serialize_with = "seconds")]
+    pub duration: Option<Duration>,
+    /// How many messages to send
+    #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: Option<u64>,
+    /// Send this long before measuring
+    #[arg(long, value_parser = parse_duration, value_name = "TIME", conflicts_with = "messages")]
+    #[serde(serialize_with = "seconds")]
+    pub warmup: Option<Duration>,
+    /// Ask for no answers
+    #[arg(long)]
+    pub oneway: bool,
+    /// How headers are written
+    #[arg(long, value_enum, default_value_t = CodecName::Json)]
+    pub codec: CodecName,
+    /// Leave out the unique key that real clients put on every message
+    #[arg(long)]
+    pub no_unique_key: bool,
+    /// Producer group
+    #[arg(long, default_value = "rmq-bench")]
+    pub group: String,
+    /// Give up on an answer after this long
+    #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    #[serde(serialize_with = "crate::cli::seconds_of")]
+    pub timeout: Duration,
+    /// Name of this run in message bodies, hexadecimal [default: drawn from the clock]
+    #[arg(long, value_parser = parse_run)]
+    pub run: Option<u64>,
+}
+
+fn parse_body_size(text: &str) -> Result<usize, String> {
+    let size: usize = text.parse().map_err(|_| String::from("not a number of bytes"))?;
+    if (body::HEADER_BYTES..=16 << 20).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!("must be from {} bytes to 16 MiB", body::HEADER_BYTES))
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (1e-3..=1e8).contains(&rate) => Ok(rate),
+        _ => Err(String::from("must be a number from 0.001 to 100000000")),
+    }
+}
+
+fn parse_run(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| String::from("must be up to 16 hexadecimal digits"))
+}
+
+/// Runs the subcommand. `Ok(false)`: nothing at all was stored.
+pub fn exec(mut args: ProduceArgs) -> Result<bool, Error> {
+    args.load.settle();
+    args.load.check()?;
+    let target = args.load.prepare(&args.target)?;
+    let journal = match &args.journal {
+        Some(path) => Some(JournalWriter::create(path, &args.load.journal_head(&target.topic))?),
+        None => None,
+    };
+    let started_at_ms = wall_ms();
+    let phases = Phases::starting_now(args.load.warmup.unwrap_or_default(), args.load.duration);
+    let produced = run(&args.load, &target, journal, &phases, &args.output)?;
+    let end_ns = if phases.end_ns <= monotonic_ns() { phases.end_ns } else { produced.tally.last_ns };
+    let measured = Measured {
+        started_at_ms,
+        seconds: end_ns.saturating_sub(phases.measure_ns) as f64 / 1e9,
+        cpu: produced.watch.at_end.since(produced.watch.at_measure),
+        per_second: produced.watch.per_second,
+    };
+    let (json, label) = (args.output.json.clone(), args.output.label.clone());
+    let report = Report::new("produce", label, args, target, &produced.tally, measured);
+    report.publish(json.as_deref())?;
+    Ok(produced.tally.messages > 0)
+}
+
+pub struct Produced {
+    pub tally: Tally,
+    pub watch: progress::Watch,
+}
+
+/// Sends through all phases and waits for the answers.
+pub fn run(
+    args: &LoadArgs,
+    target: &Target,
+    journal: Option<JournalWriter>,
+    phases: &Phases,
+    output: &OutputArgs,
+) -> Result<Produced, Error> {
+    let threads = args.threads.min(args.connections) as usize;
+    let lives: Vec<Live> = (0..threads).map(|_| Live::default()).collect();
+    let produced = std::thread::scope(|scope| {
+        let mut handles = Vec::new();
+        for (thread, live) in lives.iter().enumerate() {
+            let settings = args.thread_settings(target, thread, threads, phases);
+            let feed = journal.as_ref().map(JournalWriter::feed);
+            handles.push(scope.spawn(move || Load::new(settings, feed, phases, live)?.run()));
+        }
+        let watch = progress::watch(phases, &lives, &output.server_pid, output.progress, || {
+            handles.iter().all(|handle| handle.is_finished())
+        });
+        if watch.is_err() {
+            phases.stop();
+        }
+        let mut tally = Tally::default();
+        for handle in handles {
+            tally.merge(handle.join().expect("a load thread does not panic")?);
+        }
+        Ok::<_, Error>(Produced { tally, watch: watch? })
+    })?;
+    journal.map_or(Ok(()), JournalWriter::finish)?;
+    Ok(produced)
+}
+
+impl LoadArgs {
+    /// Fills in what the command line left open.
+    pub fn settle(&mut self) {
+        if self.duration.is_none() && self.messages.is_none() {
+            self.duration = Some(Duration::from_secs(10));
+        }
+        self.run.get_or_insert_with(|| mix(wall_ms() ^ monotonic_ns().rotate_left(32)));
+    }
+
+    /// What single values cannot tell.
+    pub fn check(&self) -> Result<(), Error> {
+        let size = self.shape("").frame_body_size();
+        if size > rmq_protocol::FRAME_SIZE_MAX - 64 * 1024 {
+            return Err(Error::Usage(format!(
+                "--batch {} x --body-size {} makes {size} bytes, more than one frame can carry",
+                self.batch, self.body_size
+            )));
+        }
+        if self.messages.is_some_and(|messages| messages % u64::from(self.batch) != 0) {
+            return Err(Error::Usage(format!("--messages must be a multiple of --batch {}", self.batch)));
+        }
+        Ok(())
+    }
+
+    pub fn prepare(&self, target: &TargetArgs) -> Result<Target, Error> {
+        if self.no_create { target.locate(Use::Send) } else { target.create(self.queues) }
+    }
+
+    pub fn journal_head(&self, topic: &str) -> JournalHead {
+        JournalHead {
+            run: self.run.unwrap_or_default(),
+            body_size: self.body_size as u32,
+            batch: self.batch,
+            topic: topic.to_owned(),
+        }
+    }
+
+    fn shape(&self, topic: &str) -> SendShape {
+        SendShape {
+            topic: topic.to_owned(),
+            group: self.group.clone(),
+            codec: self.codec.codec(),
+            body_size: self.body_size,
+            batch: self.batch as usize,
+            oneway: self.oneway,
+            unique_key: !self.no_unique_key,
+        }
+    }
+
+    fn thread_settings(
+        &self,
+        target: &Target,
+        thread: usize,
+        threads: usize,
+        phases: &Phases,
+    ) -> LoadSettings {
+        let requests = self.messages.map_or(u64::MAX, |messages| messages / u64::from(self.batch));
+        let budget = match requests {
+            u64::MAX => u64::MAX,
+            _ => requests / threads as u64 + u64::from((thread as u64) < requests % threads as u64),
+        };
+        LoadSettings {
+            address: target.address,
+            shape: self.shape(&target.topic),
+            run: self.run.unwrap_or_default(),
+            queues: target.queues as usize,
+            numbers: (0..self.connections).skip(thread).step_by(threads).collect(),
+            connections: self.connections,
+            in_flight: self.in_flight as usize,
+            pace: self
+                .rate
+                .map(|rate| Pace::new(rate / f64::from(self.batch), phases.start_ns, thread, threads)),
+            budget,
+            timeout_ns: self.timeout.as_nanos() as u64,
+        }
+    }
+}

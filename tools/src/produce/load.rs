@@ -1,0 +1,388 @@
+//! One load thread: its connections, driven by one poller. In its stride it makes two system calls per connection
+//! and wake-up, however many answers and sends they carry, and allocates nothing.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::answer::SendAnswer;
+use crate::clock::{monotonic_ns, wall_ms};
+use crate::error::Error;
+use crate::journal::{Entry, JournalFeed, Outcome};
+use crate::meaning;
+use crate::phases::Phases;
+use crate::poller::Poller;
+use crate::produce::frames::{Frames, Send, SendShape};
+use crate::produce::pace::Pace;
+use crate::produce::sender::{Sender, queue_of};
+use crate::produce::window::{Waiting, Window};
+use crate::tally::{Failure, Live, Tally};
+
+const HOUSEKEEPING_NS: u64 = 100_000_000;
+/// A oneway load fills the socket up to here; answered loads are bounded by their window.
+const ONEWAY_OUTPUT_BYTES: usize = 256 * 1024;
+
+pub struct LoadSettings {
+    pub address: SocketAddr,
+    pub shape: SendShape,
+    pub run: u64,
+    pub queues: usize,
+    /// The numbers of this thread's connections, and how many there are in all threads.
+    pub numbers: Vec<u32>,
+    pub connections: u32,
+    pub in_flight: usize,
+    pub pace: Option<Pace>,
+    /// How many requests this thread makes at most.
+    pub budget: u64,
+    pub timeout_ns: u64,
+}
+
+pub struct Load<'a> {
+    settings: LoadSettings,
+    frames: Frames,
+    poller: Poller,
+    senders: Vec<Sender>,
+    books: Books<'a>,
+    phases: &'a Phases,
+    cursor: usize,
+    sending: bool,
+    measuring: bool,
+}
+
+/// What answers change besides their own connection.
+struct Books<'a> {
+    tally: Tally,
+    journal: Option<JournalFeed>,
+    live: &'a Live,
+    batch: u64,
+    bytes: u64,
+    queues: usize,
+    /// Whether answers still count: not after the end of the measured time.
+    counting: bool,
+}
+
+impl<'a> Load<'a> {
+    pub fn new(
+        settings: LoadSettings,
+        journal: Option<JournalFeed>,
+        phases: &'a Phases,
+        live: &'a Live,
+    ) -> Result<Self, Error> {
+        let poller =
+            Poller::new(settings.numbers.len()).map_err(|source| Error::System { what: "epoll", source })?;
+        // Open loops wait for tens of microseconds; the default slack alone is 50.
+        nix::sys::prctl::set_timerslack(1)
+            .map_err(|error| Error::System { what: "timer slack", source: error.into() })?;
+        let frames = Frames::new(&settings.shape, settings.queues, settings.run);
+        let senders = settings
+            .numbers
+            .iter()
+            .map(|&number| Sender::new(number, settings.connections, settings.in_flight))
+            .collect();
+        let books = Books {
+            tally: Tally::default(),
+            journal,
+            live,
+            batch: settings.shape.batch as u64,
+            bytes: (settings.shape.body_size * settings.shape.batch) as u64,
+            queues: settings.queues,
+            counting: true,
+        };
+        Ok(Self {
+            settings,
+            frames,
+            poller,
+            senders,
+            books,
+            phases,
+            cursor: 0,
+            sending: true,
+            measuring: false,
+        })
+    }
+
+    /// Runs to the end, and a little longer for the answers that are still due.
+    pub fn run(mut self) -> Result<Tally, Error> {
+        let mut housekeeping_ns = 0;
+        let mut second_ns = self.phases.measure_ns + 1_000_000_000;
+        let mut drain_ns = u64::MAX;
+        loop {
+            let now = monotonic_ns();
+            if !self.measuring && now >= self.phases.measure_ns {
+                // What was sent before and answered later belongs to the warm-up only in its start; it counts.
+                self.books.tally = Tally::default();
+                self.measuring = true;
+            }
+            if now >= housekeeping_ns {
+                housekeeping_ns = now + HOUSEKEEPING_NS;
+                self.keep_house(now);
+            }
+            if now >= second_ns {
+                second_ns += 1_000_000_000;
+                self.books.tally.second_over(self.books.live);
+            }
+            if self.sending && (self.phases.is_over(now) || self.settings.budget == 0) {
+                self.sending = false;
+                self.books.counting = !self.phases.is_over(now);
+                drain_ns = now + self.settings.timeout_ns;
+            }
+            if !self.sending {
+                let waiting: usize = self.senders.iter().map(|sender| sender.window.waiting()).sum();
+                let unwritten = self.senders.iter().filter_map(|sender| sender.connection.as_ref());
+                if waiting + unwritten.map(|connection| connection.pending()).sum::<usize>() == 0
+                    || now >= drain_ns
+                {
+                    break;
+                }
+                if self.phases.is_over(now) {
+                    self.books.counting = false;
+                }
+            } else if self.settings.pace.is_some() {
+                self.send_due(now);
+            }
+            let ready = self
+                .poller
+                .wait(self.wait_ns(monotonic_ns()))
+                .map_err(|source| Error::System { what: "epoll_pwait2", source })?;
+            for index in 0..ready {
+                let event = self.poller.ready(index);
+                let served = self.serve(event.token, event.readable, event.writable);
+                self.note_loss(event.token, served);
+            }
+        }
+        self.close_books();
+        self.books.tally.fold();
+        Ok(self.books.tally)
+    }
+
+    fn wait_ns(&self, now: u64) -> u64 {
+        match &self.settings.pace {
+            Some(pace) if self.sending && self.has_room() => pace.wait_ns(now).min(HOUSEKEEPING_NS),
+            _ => HOUSEKEEPING_NS,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.senders.iter().any(|sender| can_send(sender, self.settings.shape.oneway))
+    }
+
+    fn serve(&mut self, token: usize, readable: bool, writable: bool) -> io::Result<()> {
+        if readable && !self.receive(token)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if writable {
+            self.flush(token)?;
+        }
+        if self.sending && self.settings.pace.is_none() {
+            self.fill(token, monotonic_ns())?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, token: usize) -> io::Result<bool> {
+        let sender = &mut self.senders[token];
+        let Some(connection) = &mut sender.connection else { return Ok(true) };
+        let open = connection.receive()?;
+        let now = monotonic_ns();
+        while let Some(frame) = connection.next_frame()? {
+            match SendAnswer::read(frame) {
+                Ok(Some(answer)) => self.books.settle(sender.number, &mut sender.window, &answer, now),
+                Ok(None) => self.books.tally.anomaly("requests of the server, not answered"),
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Closed loop: as many sends as there is room for, in one write.
+    fn fill(&mut self, token: usize, now: u64) -> io::Result<()> {
+        while self.settings.budget > 0 && can_send(&self.senders[token], self.settings.shape.oneway) {
+            self.send(token, now);
+        }
+        self.flush(token)
+    }
+
+    /// Open loop: all sends that are due, on the next connections that have room.
+    fn send_due(&mut self, now: u64) {
+        while self.settings.budget > 0
+            && let Some(pace) = &mut self.settings.pace
+            && let Some(due) = pace.due(now)
+        {
+            let count = self.senders.len();
+            let free = (0..count)
+                .map(|step| (self.cursor + step) % count)
+                .find(|&token| can_send(&self.senders[token], self.settings.shape.oneway));
+            let Some(token) = free else { break };
+            pace.taken();
+            self.cursor = (token + 1) % count;
+            self.send(token, due);
+        }
+        for token in 0..self.senders.len() {
+            let flushed = self.flush(token);
+            self.note_loss(token, flushed);
+        }
+    }
+
+    fn send(&mut self, token: usize, due_ns: u64) {
+        let sender = &mut self.senders[token];
+        let request = sender.window.next();
+        let send = Send {
+            queue: sender.queue(request, self.settings.queues),
+            request,
+            // Without answers nothing is known of the sends before.
+            floor: if self.settings.shape.oneway { 0 } else { sender.window.floor() },
+            opaque: Window::opaque(request),
+            connection: sender.number,
+            due_ns,
+        };
+        let Some(connection) = &mut sender.connection else { return };
+        let checksum = self.frames.write(&send, connection.output());
+        self.settings.budget -= 1;
+        if self.settings.shape.oneway {
+            sender.window.sent_oneway();
+            self.books.sent_oneway(&send, checksum);
+        } else {
+            sender.window.sent(Waiting { due_ns, checksum });
+        }
+    }
+
+    fn flush(&mut self, token: usize) -> io::Result<()> {
+        let sender = &mut self.senders[token];
+        let Some(connection) = &mut sender.connection else { return Ok(()) };
+        if connection.pending() == 0 && !sender.stuck {
+            return Ok(());
+        }
+        let stuck = !connection.flush()?;
+        // A oneway load has no answer to wake it, so it keeps asking for room.
+        let watch = stuck || (self.settings.shape.oneway && self.sending && self.settings.pace.is_none());
+        if watch != sender.stuck {
+            self.poller.watch_output(&*connection, token, watch)?;
+            sender.stuck = watch;
+        }
+        Ok(())
+    }
+
+    fn note_loss(&mut self, token: usize, served: io::Result<()>) {
+        let Err(error) = served else { return };
+        let sender = &mut self.senders[token];
+        let unanswered = sender.close(&mut self.books.journal, self.settings.queues, monotonic_ns());
+        let failure = match error.kind() {
+            io::ErrorKind::InvalidData => Failure::NotAnAnswer,
+            _ => Failure::ConnectionLost,
+        };
+        for _ in 0..unanswered.max(1) {
+            self.books.tally.failed(failure, || error.to_string());
+        }
+    }
+
+    fn keep_house(&mut self, now: u64) {
+        self.frames.born(wall_ms());
+        let late_ns = now.saturating_sub(self.settings.timeout_ns);
+        for token in 0..self.senders.len() {
+            self.books.expire(&mut self.senders[token], late_ns);
+            if self.sending && self.senders[token].wants_connection(now) {
+                let connected = self.senders[token].connect(self.settings.address, &self.poller, token, now);
+                if let Err(error) = connected {
+                    self.books.tally.failed(Failure::Unconnected, || error.to_string());
+                    continue;
+                }
+            }
+            // Starts new connections, and those that had no room until something expired.
+            if self.sending && self.settings.pace.is_none() {
+                let filled = self.fill(token, monotonic_ns());
+                self.note_loss(token, filled);
+            }
+        }
+        self.books.tally.show(self.books.live);
+    }
+
+    fn close_books(&mut self) {
+        for sender in &mut self.senders {
+            let unanswered = sender.close(&mut self.books.journal, self.settings.queues, 0);
+            for _ in 0..unanswered {
+                self.books.tally.failed(Failure::Timeout, String::new);
+            }
+        }
+        self.books.tally.show(self.books.live);
+    }
+}
+
+fn can_send(sender: &Sender, oneway: bool) -> bool {
+    match &sender.connection {
+        None => false,
+        Some(connection) if oneway => connection.pending() < ONEWAY_OUTPUT_BYTES,
+        // Requests that the socket does not take need not be made yet.
+        Some(connection) => sender.window.has_room() && connection.pending() < (1 << 20),
+    }
+}
+
+impl Books<'_> {
+    fn settle(&mut self, number: u32, window: &mut Window, answer: &SendAnswer<'_>, now: u64) {
+        let Some((request, waiting)) = window.answered(answer.opaque) else {
+            self.tally.anomaly("answers that nobody waited for any more");
+            return;
+        };
+        let stored = meaning::is_stored(answer.code);
+        if stored {
+            let latency_ns = now - waiting.due_ns.min(now);
+            if self.counting {
+                self.tally.done(self.batch, self.bytes, latency_ns, now);
+            } else {
+                // Late answers say how long they took; leaving them out would flatter the tail.
+                self.tally.latency(latency_ns);
+            }
+        }
+        if answer.code != 0 {
+            self.tally.failed(Failure::Code(answer.code), || answer.remark());
+        }
+        if let Some(journal) = &mut self.journal {
+            let expected = queue_of(number, request, self.queues) as u32;
+            let outcome = match (stored, answer.offset) {
+                (true, Some(offset)) => Outcome::Acknowledged { offset },
+                (true, None) => {
+                    self.tally.anomaly("acknowledgements without an offset");
+                    Outcome::Unanswered
+                }
+                (false, _) => Outcome::Refused { code: answer.code },
+            };
+            journal.record(&Entry {
+                connection: number,
+                queue: answer.queue.unwrap_or(expected),
+                request,
+                checksum: waiting.checksum,
+                outcome,
+            });
+        }
+    }
+
+    fn sent_oneway(&mut self, send: &Send, checksum: u32) {
+        if self.counting {
+            self.tally.count(self.batch, self.bytes, send.due_ns);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.record(&Entry {
+                connection: send.connection,
+                queue: send.queue as u32,
+                request: send.request,
+                checksum,
+                outcome: Outcome::Unanswered,
+            });
+        }
+    }
+
+    fn expire(&mut self, sender: &mut Sender, before_ns: u64) {
+        let (number, queues) = (sender.number, self.queues);
+        let Self { tally, journal, .. } = self;
+        sender.window.expire(before_ns, |request, waiting| {
+            tally.failed(Failure::Timeout, String::new);
+            if let Some(journal) = journal {
+                journal.record(&Entry {
+                    connection: number,
+                    queue: queue_of(number, request, queues) as u32,
+                    request,
+                    checksum: waiting.checksum,
+                    outcome: Outcome::Unanswered,
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,223 @@
+//! What a run found, for people and for programs.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::cpu::CpuSeconds;
+use crate::error::Error;
+use crate::tally::{Second, Tally};
+use crate::target::Target;
+
+#[derive(Serialize)]
+pub struct Report<S> {
+    pub command: &'static str,
+    pub tool_version: &'static str,
+    pub label: Option<String>,
+    pub settings: S,
+    pub server: Target,
+    pub started_at_ms: u64,
+    pub seconds: f64,
+    pub messages: u64,
+    pub requests: u64,
+    pub bytes: u64,
+    pub messages_per_second: f64,
+    pub megabytes_per_second: f64,
+    pub latency_us: Option<Latency>,
+    pub errors: Vec<ErrorLine>,
+    pub anomalies: Vec<Anomaly>,
+    pub cpu: CpuReport,
+    pub per_second: Vec<Second>,
+}
+
+#[derive(Serialize)]
+pub struct Latency {
+    pub count: u64,
+    pub mean: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+#[derive(Serialize)]
+pub struct ErrorLine {
+    pub name: &'static str,
+    pub code: Option<i32>,
+    pub meaning: &'static str,
+    pub count: u64,
+    pub first_remark: String,
+}
+
+#[derive(Serialize)]
+pub struct Anomaly {
+    pub what: &'static str,
+    pub count: u64,
+}
+
+#[derive(Serialize)]
+pub struct CpuReport {
+    pub client_seconds: f64,
+    pub client_us_per_message: f64,
+    pub server_seconds: Option<f64>,
+    pub server_us_per_message: Option<f64>,
+}
+
+/// What a report is made of, apart from the counts.
+pub struct Measured {
+    pub started_at_ms: u64,
+    pub seconds: f64,
+    pub cpu: CpuSeconds,
+    pub per_second: Vec<Second>,
+}
+
+impl<S: Serialize> Report<S> {
+    pub fn new(
+        command: &'static str,
+        label: Option<String>,
+        settings: S,
+        server: Target,
+        tally: &Tally,
+        measured: Measured,
+    ) -> Self {
+        let seconds = measured.seconds.max(1e-9);
+        let per_message = |cpu: f64| cpu * 1e6 / tally.messages.max(1) as f64;
+        Self {
+            command,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            label,
+            settings,
+            server,
+            started_at_ms: measured.started_at_ms,
+            seconds: measured.seconds,
+            messages: tally.messages,
+            requests: tally.requests,
+            bytes: tally.bytes,
+            messages_per_second: tally.messages as f64 / seconds,
+            megabytes_per_second: tally.bytes as f64 / 1e6 / seconds,
+            latency_us: Latency::of(tally),
+            errors: errors(tally),
+            anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
+            cpu: CpuReport {
+                client_seconds: measured.cpu.client,
+                client_us_per_message: per_message(measured.cpu.client),
+                server_seconds: measured.cpu.server,
+                server_us_per_message: measured.cpu.server.map(per_message),
+            },
+            per_second: measured.per_second,
+        }
+    }
+
+    /// To the file or standard output that was asked for; people's form goes to standard output unless that has
+    /// the other.
+    pub fn publish(&self, json: Option<&Path>) -> Result<(), Error> {
+        match json {
+            Some(path) if path == Path::new("-") => {
+                println!("{}", self.json());
+                Ok(())
+            }
+            Some(path) => {
+                println!("{}", self.text());
+                write_file(path, &self.json())
+            }
+            None => {
+                println!("{}", self.text());
+                Ok(())
+            }
+        }
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report is plain data")
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "{} {}: broker {} at {}, {} ({}), {} queues",
+            self.command,
+            self.server.topic,
+            self.server.broker,
+            self.server.address,
+            self.server.version_description,
+            self.server.version,
+            self.server.queues
+        );
+        let _ = writeln!(
+            text,
+            "  {:.0} messages/s   {:.1} MB/s   {} messages in {:.2} s",
+            self.messages_per_second, self.megabytes_per_second, self.messages, self.seconds
+        );
+        if let Some(latency) = &self.latency_us {
+            let _ = writeln!(
+                text,
+                "  latency us: p50 {:.0}   p90 {:.0}   p99 {:.0}   p999 {:.0}   max {:.0}   mean {:.0}",
+                latency.p50, latency.p90, latency.p99, latency.p999, latency.max, latency.mean
+            );
+        }
+        let _ = write!(
+            text,
+            "  cpu: client {:.2} s, {:.2} us/message",
+            self.cpu.client_seconds, self.cpu.client_us_per_message
+        );
+        if let (Some(seconds), Some(per_message)) = (self.cpu.server_seconds, self.cpu.server_us_per_message)
+        {
+            let _ = write!(text, "   server {seconds:.2} s, {per_message:.2} us/message");
+        }
+        for error in &self.errors {
+            let code = error.code.map_or(String::new(), |code| format!("{code} "));
+            let _ = write!(text, "\n  {} times {code}{} ({})", error.count, error.name, error.meaning);
+            if !error.first_remark.is_empty() {
+                let _ = write!(text, ": {}", error.first_remark);
+            }
+        }
+        for anomaly in &self.anomalies {
+            let _ = write!(text, "\n  {} {}", anomaly.count, anomaly.what);
+        }
+        text
+    }
+}
+
+impl Latency {
+    fn of(tally: &Tally) -> Option<Self> {
+        let histogram = &tally.latency;
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        (!histogram.is_empty()).then(|| Self {
+            count: histogram.len(),
+            mean: histogram.mean() / 1e3,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max() as f64 / 1e3,
+        })
+    }
+}
+
+fn errors(tally: &Tally) -> Vec<ErrorLine> {
+    tally
+        .failures
+        .iter()
+        .map(|(failure, counted)| ErrorLine {
+            name: failure.name(),
+            code: match failure {
+                crate::tally::Failure::Code(code) => Some(*code),
+                _ => None,
+            },
+            meaning: failure.meaning(),
+            count: counted.count,
+            first_remark: counted.remark.clone(),
+        })
+        .collect()
+}
+
+pub fn write_file(path: &Path, text: &str) -> Result<(), Error> {
+    let failed = |source| Error::File { path: PathBuf::from(path), source };
+    let mut file = File::create(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(failed)
+}
