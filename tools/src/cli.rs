@@ -14,7 +14,7 @@ use crate::verify::VerifyArgs;
 
 /// Loads and checks any broker that speaks RocketMQ's remoting protocol.
 #[derive(Parser, Debug)]
-#[command(name = "rmq-bench", version, max_term_width = 110)]
+#[command(name = "rmq-bench", version, max_term_width = 110, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

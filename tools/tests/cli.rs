@@ -1,0 +1,248 @@
+//! The binary, as a user runs it, against a broker that keeps its promises and against some that do not.
+
+mod fake_broker;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use fake_broker::{FakeBroker, Fault};
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rmq-bench")).args(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {} {}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+struct Journal(PathBuf);
+
+impl Journal {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("rmq-bench-cli-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Sends to a broker with this fault and verifies.
+fn produce_and_verify(name: &str, fault: Fault, more: &[&str]) -> (Value, Value, bool) {
+    let broker = FakeBroker::start(4, true, fault);
+    let (address, journal) = (broker.address.to_string(), Journal::new(name));
+    let target = ["--broker-address", address.as_str(), "-t", "T"];
+    let mut arguments = vec!["produce"];
+    arguments.extend(target);
+    arguments.extend(["-q", "4", "-c", "3", "-m", "4000", "--timeout", "1s", "--journal", journal.path()]);
+    arguments.extend(["--json", "-"]);
+    arguments.extend(more);
+    let produced = bench(&arguments);
+    let mut arguments = vec!["verify"];
+    arguments.extend(target);
+    arguments.extend(["--journal", journal.path(), "--order", "pipelined", "--limit", "20s", "--json", "-"]);
+    let verified = bench(&arguments);
+    (json(&produced), json(&verified), verified.status.success())
+}
+
+#[test]
+fn an_honest_broker_passes() {
+    for (name, more) in [
+        ("plain", &[][..]),
+        ("binary", &["--codec", "binary"]),
+        ("batch", &["--batch", "8", "-s", "1000"]),
+        ("threads", &["--threads", "2", "-i", "1"]),
+    ] {
+        let (produced, verified, passed) = produce_and_verify(name, Fault::None, more);
+        assert!(passed, "{name}: {verified:#}");
+        assert_eq!(produced["messages"], 4000, "{name}");
+        assert_eq!(verified["verified"], 4000, "{name}");
+        assert_eq!(verified["records"], 4000, "{name}");
+        assert!(produced["latency_us"]["p99"].as_f64().unwrap() > 0.0, "{name}");
+        assert_eq!(produced["settings"]["load"]["connections"], 3, "{name}");
+    }
+}
+
+#[test]
+fn a_lost_message_is_noticed() {
+    let (_, verified, passed) = produce_and_verify("lose", Fault::Lose(1000), &[]);
+    assert!(!passed);
+    assert!(verified["missing"].as_u64().unwrap() > 0, "{verified:#}");
+}
+
+/// The very last message of a queue leaves no gap behind it.
+#[test]
+fn a_lost_last_message_is_noticed() {
+    let (_, verified, passed) = produce_and_verify("lose-last", Fault::Lose(3999), &[]);
+    assert!(!passed);
+    assert_eq!(verified["missing"], 1, "{verified:#}");
+}
+
+#[test]
+fn a_message_stored_twice_is_noticed() {
+    let (_, verified, passed) = produce_and_verify("twice", Fault::StoreTwice(3999), &[]);
+    assert!(!passed);
+    assert_eq!(verified["duplicated"], 1, "{verified:#}");
+    assert_eq!(verified["missing"], 0, "{verified:#}");
+}
+
+#[test]
+fn a_damaged_body_is_noticed() {
+    let (_, verified, passed) = produce_and_verify("damage", Fault::DamageBody(77), &[]);
+    assert!(!passed);
+    assert_eq!((&verified["damaged"], &verified["missing"]), (&1.into(), &1.into()), "{verified:#}");
+}
+
+#[test]
+fn a_wrong_offset_in_an_answer_is_noticed() {
+    let (_, verified, passed) = produce_and_verify("offset", Fault::WrongOffset(5), &[]);
+    assert!(!passed);
+    assert_eq!(verified["missing"], 1, "{verified:#}");
+}
+
+#[test]
+fn a_changed_order_is_noticed() {
+    let (_, verified, passed) = produce_and_verify("swap", Fault::Swap(40), &["-c", "1"]);
+    assert!(!passed);
+    assert_eq!(verified["reordered"], 1, "{verified:#}");
+}
+
+#[test]
+fn refusals_are_named_and_are_no_loss() {
+    let (produced, verified, passed) = produce_and_verify("refuse", Fault::Refuse(9), &[]);
+    assert!(passed, "{verified:#}");
+    assert_eq!(verified["refused"], 1);
+    let error = &produced["errors"][0];
+    assert_eq!((error["code"].as_i64(), error["name"].as_str()), (Some(2), Some("SYSTEM_BUSY")));
+    assert_eq!(error["first_remark"], "start flow control for a while");
+}
+
+#[test]
+fn a_send_without_an_answer_may_be_stored_once() {
+    let (produced, verified, passed) = produce_and_verify("silent", Fault::Silent(9), &[]);
+    assert!(passed, "{verified:#}");
+    assert_eq!((&verified["unanswered"], &verified["unanswered_stored"]), (&1.into(), &1.into()));
+    assert_eq!(produced["errors"][0]["name"], "TIMEOUT");
+}
+
+#[test]
+fn oneway_sends_all_leave() {
+    let broker = FakeBroker::start(2, true, Fault::None);
+    let address = broker.address.to_string();
+    let sent = bench(&[
+        "produce",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-q",
+        "2",
+        "-m",
+        "20000",
+        "--oneway",
+        "--json",
+        "-",
+    ]);
+    assert_eq!(json(&sent)["messages"], 20000);
+    // They are in the socket when the tool ends; the broker reads them a little later.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while broker.stored() < 20000 && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(broker.stored(), 20000);
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let broker = FakeBroker::start(2, true, Fault::None);
+    let address = broker.address.to_string();
+    let sent = bench(&[
+        "produce",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-q",
+        "2",
+        "-r",
+        "2000",
+        "-d",
+        "500ms",
+        "--json",
+        "-",
+    ]);
+    let messages = json(&sent)["messages"].as_u64().unwrap();
+    assert!((900..=1001).contains(&messages), "{messages}");
+}
+
+#[test]
+fn consume_reads_what_produce_wrote() {
+    let broker = FakeBroker::start(2, true, Fault::None);
+    let address = broker.address.to_string();
+    bench(&["produce", "--broker-address", &address, "-t", "T", "-q", "2", "-m", "5000"]);
+    let consumed = bench(&["consume", "--broker-address", &address, "-t", "T", "--until-end", "--json", "-"]);
+    assert!(consumed.status.success());
+    let consumed = json(&consumed);
+    assert_eq!(consumed["messages"], 5000);
+    assert_eq!(consumed["anomalies"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn bad_command_lines_say_what_is_wrong() {
+    for (arguments, needle) in [
+        (&["produce", "--body-size", "8"][..], "from 40 bytes"),
+        (&["produce", "--rate", "0"], "number from"),
+        (&["produce", "-d", "5d"], "use ms, s, m or h"),
+        (&["produce", "-c", "0"], "1..=60000"),
+        (&["produce", "--messages", "10", "--batch", "3"], "multiple of --batch"),
+        (&["produce", "--batch", "60000", "-s", "1000"], "one frame"),
+        (&["verify"], "--journal"),
+        (&["crash", "--server-cmd", "true", "--dir", "/tmp/x", "-d", "1s"], "--load-min"),
+    ] {
+        let output = bench(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(needle), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn nobody_at_the_address_is_named() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = bench(&["produce", "-n", &free, "-d", "1s"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text.contains(&format!("cannot reach the name server at {free}")), "{text}");
+}
+
+/// How cheap the generator itself is. The figure is printed (`--nocapture`, and a release build to mean something);
+/// what is checked is only that all is counted.
+#[test]
+fn frames_per_core_against_an_echo() {
+    let broker = FakeBroker::start(8, false, Fault::None);
+    let address = broker.address.to_string();
+    for shape in [&["-c", "8", "-i", "32"][..], &["-c", "8", "-i", "256"], &["-c", "2", "-i", "1024"]] {
+        let mut arguments =
+            vec!["produce", "--broker-address", &address, "-t", "T", "-d", "1s", "--json", "-"];
+        arguments.extend(shape);
+        let report = json(&bench(&arguments));
+        let (messages, cpu) =
+            (report["messages"].as_f64().unwrap(), report["cpu"]["client_seconds"].as_f64().unwrap());
+        println!("{shape:?}: {messages:.0} messages/s, {:.0} frames per core second", messages / cpu);
+        assert!(messages > 1000.0);
+        assert!(report["latency_us"]["count"].as_f64().unwrap() >= messages);
+    }
+}

@@ -1,0 +1,213 @@
+//! A broker in memory, without a name server: it stores sends and answers pulls, and it can be told to break a
+//! promise, so that we see whether `verify` notices.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rmq_protocol::properties::PropertiesSource;
+use rmq_protocol::record::{RecordFields, stamp};
+use rmq_protocol::{Frame, FrameWriter, RequestCode, ResponseCode, Text, batch};
+
+/// What goes wrong, and with which message of the run (counted over all queues).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Acknowledged, not stored; the next message takes its offset.
+    Lose(u64),
+    StoreTwice(u64),
+    DamageBody(u64),
+    /// Stored at another offset than the answer says.
+    WrongOffset(u64),
+    /// Answered with SYSTEM_BUSY.
+    Refuse(u64),
+    /// Never answered, but stored.
+    Silent(u64),
+    /// Stored behind the next message of the same queue.
+    Swap(u64),
+}
+
+pub struct FakeBroker {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    address: SocketAddr,
+    fault: Fault,
+    /// Answer only; for measuring the generator.
+    store: bool,
+    sent: AtomicU64,
+    queues: Vec<Mutex<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    records: Vec<Vec<u8>>,
+    held_back: Option<Vec<u8>>,
+}
+
+impl FakeBroker {
+    pub fn start(queues: usize, store: bool, fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let queues = (0..queues).map(|_| Mutex::default()).collect();
+        let shared = Arc::new(Shared { address, fault, store, sent: AtomicU64::new(0), queues });
+        let accepting = shared.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let shared = accepting.clone();
+                std::thread::spawn(move || shared.serve(stream));
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub fn stored(&self) -> usize {
+        self.shared.queues.iter().map(|queue| queue.lock().unwrap().records.len()).sum()
+    }
+}
+
+impl Shared {
+    fn serve(&self, mut stream: TcpStream) {
+        stream.set_nodelay(true).unwrap();
+        let mut input = vec![0; 1 << 20];
+        let mut end = 0;
+        let mut out = Vec::new();
+        while let Ok(count @ 1..) = stream.read(&mut input[end..]) {
+            end += count;
+            let mut start = 0;
+            while let Ok(Some((frame, length))) = Frame::decode(&input[start..end]) {
+                self.answer(&frame, &mut out);
+                start += length;
+            }
+            input.copy_within(start..end, 0);
+            end -= start;
+            if stream.write_all(&out).is_err() {
+                return;
+            }
+            out.clear();
+        }
+    }
+
+    fn answer(&self, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        let header = &frame.header;
+        let number = |name: &str| header.fields.find(name).unwrap().parse_i64().unwrap();
+        let respond = |out, code| FrameWriter::response(out, header.codec, code, header.opaque);
+        match header.request_code() {
+            RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE => self.send(frame, out),
+            RequestCode::PULL_MESSAGE => {
+                let (queue, from) = (number("queueId") as usize, number("queueOffset") as usize);
+                let queue = self.queues[queue].lock().unwrap();
+                let next = queue.records.len().min(from + number("maxMsgNums") as usize).max(from);
+                let body = queue.records.get(from..next).unwrap_or_default().concat();
+                let code = if body.is_empty() { ResponseCode(19) } else { ResponseCode::SUCCESS };
+                respond(out, code).field_int("nextBeginOffset", next as i64).body(&body);
+            }
+            RequestCode::GET_MIN_OFFSET => {
+                respond(out, ResponseCode::SUCCESS).field_int("offset", 0).finish()
+            }
+            RequestCode::GET_MAX_OFFSET => {
+                let max = self.queues[number("queueId") as usize].lock().unwrap().records.len();
+                respond(out, ResponseCode::SUCCESS).field_int("offset", max as i64).finish();
+            }
+            RequestCode::UPDATE_AND_CREATE_TOPIC => respond(out, ResponseCode::SUCCESS).finish(),
+            RequestCode::GET_TOPIC_CONFIG => {
+                let count = self.queues.len();
+                let config = format!("{{\"readQueueNums\":{count},\"writeQueueNums\":{count}}}");
+                respond(out, ResponseCode::SUCCESS).body(config.as_bytes());
+            }
+            _ => respond(out, ResponseCode(3)).remark("request type not supported").finish(),
+        }
+    }
+
+    fn send(&self, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        let header = &frame.header;
+        let mut queue_id = 0;
+        let mut is_batch = false;
+        for (key, value) in header.fields.iter() {
+            match key.as_plain() {
+                Some(b"e") => queue_id = value.parse_i32().unwrap(),
+                Some(b"m") => is_batch = value.parse_bool(),
+                _ => {}
+            }
+        }
+        let sent = self.sent.fetch_add(1, Ordering::Relaxed);
+        if self.fault == Fault::Refuse(sent) {
+            FrameWriter::response(out, header.codec, ResponseCode(2), header.opaque)
+                .remark("start flow control for a while")
+                .finish();
+            return;
+        }
+        let mut offset = sent as i64;
+        if self.store {
+            let mut queue = self.queues[queue_id as usize].lock().unwrap();
+            offset = queue.records.len() as i64;
+            if is_batch {
+                for entry in batch::entries(frame.body) {
+                    queue.records.push(self.record(queue_id, entry.unwrap().body));
+                }
+            } else {
+                self.store_one(&mut queue, sent, self.record(queue_id, frame.body));
+            }
+            queue.restamp(offset as usize);
+        }
+        if header.is_oneway() || self.fault == Fault::Silent(sent) {
+            return;
+        }
+        let told = if self.fault == Fault::WrongOffset(sent) { offset + 1 } else { offset };
+        FrameWriter::response(out, header.codec, ResponseCode::SUCCESS, header.opaque)
+            .field_int("queueId", queue_id)
+            .field("transactionId", "FD00000000000000000000000000000230BC5FFD2B276415EC120000")
+            .field("msgId", "7F00000200002A9F0000000000000000")
+            .field("TRACE_ON", "true")
+            .field("MSG_REGION", "DefaultRegion")
+            .field_int("queueOffset", told)
+            .finish();
+    }
+
+    fn store_one(&self, queue: &mut Queue, sent: u64, mut record: Vec<u8>) {
+        match self.fault {
+            Fault::Lose(number) if number == sent => {}
+            Fault::StoreTwice(number) if number == sent => queue.records.extend([record.clone(), record]),
+            Fault::DamageBody(number) if number == sent => {
+                record[100] ^= 0x20;
+                queue.records.push(record);
+            }
+            Fault::Swap(number) if number == sent => queue.held_back = Some(record),
+            _ => {
+                queue.records.push(record);
+                queue.records.extend(queue.held_back.take());
+            }
+        }
+    }
+
+    fn record(&self, queue_id: i32, body: &[u8]) -> Vec<u8> {
+        let fields = RecordFields {
+            queue_id,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 1,
+            born_host: self.address,
+            store_host: self.address,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body,
+            topic: "T",
+            properties: PropertiesSource::client(Text::new("WAIT\u{1}true\u{2}")),
+        };
+        let mut record = vec![0; fields.encoded_len()];
+        fields.encode_into(&mut record);
+        record
+    }
+}
+
+impl Queue {
+    /// Offsets follow the places.
+    fn restamp(&mut self, from: usize) {
+        for (offset, record) in self.records.iter_mut().enumerate().skip(from) {
+            stamp(record, offset as i64, offset as i64 * 1000, 1);
+        }
+    }
+}
