@@ -1,0 +1,61 @@
+// ali-ons: sends to a topic that exists and consumes from it. Arguments: name server, topic.
+'use strict';
+
+const { Consumer, Producer, Message } = require('ali-ons');
+
+const [ nameSrv, topic ] = process.argv.slice(2);
+const COUNT = 20;
+const LIMIT_MS = 60000;
+const logger = { debug() {}, info() {}, warn: console.log, error: console.log };
+// Must be there, and is for looking up an address that we give.
+const httpclient = { request: async () => { throw new Error('no address is looked up'); } };
+const options = { nameSrv, logger, httpclient };
+let failed = 0;
+
+function check(what, passed, found) {
+  if (!passed) failed++;
+  console.log(passed ? `PASS ${what}` : `FAIL ${what}: ${found}`);
+}
+
+async function until(condition, limitMs = LIMIT_MS) {
+  const deadline = Date.now() + limitMs;
+  while (!condition() && Date.now() < deadline) await new Promise(done => setTimeout(done, 50));
+}
+
+async function main() {
+  const producer = new Producer({ ...options, producerGroup: 'G_node_producer' });
+  producer.on('error', error => console.log(error));
+  await producer.ready();
+  const sent = [];
+  for (let i = 0; i < COUNT; i++) {
+    const message = new Message(topic, i % 2 ? 'TagB' : 'TagA', `node body ${i} 消息`);
+    message.keys = [ `k${i}` ];
+    sent.push(await producer.send(message));
+  }
+  check('every send is acknowledged', sent.every(result => result.sendStatus === 'SEND_OK'), JSON.stringify(sent[0]));
+  check('message ids differ', new Set(sent.map(result => result.msgId)).size === COUNT, sent.map(result => result.msgId));
+
+  const bodies = new Map();
+  const retried = [];
+  const consumer = new Consumer({ ...options, consumerGroup: 'G_node' });
+  consumer.on('error', error => console.log(error));
+  consumer.subscribe(topic, '*', async message => {
+    // A failure goes back to the broker and comes again after ten seconds, through %RETRY%.
+    if (message.keys === 'k3' && message.reconsumeTimes === 0) throw new Error('fails once, as it should');
+    if (message.reconsumeTimes > 0) retried.push(message.keys);
+    bodies.set(message.keys, message.body.toString());
+  });
+  await consumer.ready();
+  await until(() => bodies.size >= COUNT - 1);
+  check('messages are consumed', bodies.size >= COUNT - 1, bodies.size);
+  await until(() => retried.includes('k3'));
+  check('a failed message comes again', retried.join() === 'k3', retried);
+  const wrong = [ ...bodies ].filter(([ key, body ]) => body !== `node body ${key.slice(1)} 消息`);
+  check('bodies are intact', bodies.size === COUNT && wrong.length === 0, wrong);
+  // It may complain about the sockets that it closes itself; the checks are done.
+  await Promise.race([ Promise.allSettled([ consumer.close(), producer.close() ]), until(() => false, 5000) ]);
+}
+
+main()
+  .catch(error => check('runs to its end', false, error.stack))
+  .then(() => process.exit(failed ? 1 : 0));

@@ -1,0 +1,217 @@
+"""The scenarios: which program, with which client, under which time limit.
+
+A program prints `PASS what` or `FAIL what: why` for each of its checks; other lines are only logged.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import process
+from .install import HERE, JAVA_CLIENTS, JAVA_TOOLS
+
+# Seconds for one scenario of a Java client. A client that misses a notice looks again after 20 or 30 s.
+JAVA_LIMIT_S = 150
+JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance")
+# The 5.x client with the binary header instead of JSON.
+JAVA_BINARY = ("Send", "Push", "Retry", "Pull")
+
+
+@dataclass
+class Verdict:
+    passed: list = field(default_factory=list)
+    failed: list = field(default_factory=list)
+
+    def read(self, status, lines, limit_s):
+        for line in lines:
+            if line.startswith("PASS "):
+                self.passed.append(line[5:])
+            elif line.startswith("FAIL "):
+                self.failed.append(line[5:])
+        if status is None:
+            self.failed.append(f"ends within {limit_s} s")
+        elif status != 0 and not self.failed:
+            self.failed.append(f"exits with 0: {status}")
+        elif not self.passed and not self.failed:
+            self.failed.append("checks something: no check was printed")
+        return self
+
+
+@dataclass
+class Scenario:
+    name: str
+    limit_s: int
+    tell: object
+    # Restarts the server, so nothing else may run beside it.
+    alone: bool = False
+
+    def run(self, bench):
+        return self.tell(bench, self)
+
+
+@dataclass
+class Bench:
+    """Where scenarios run: the server, the installed clients, a directory for logs."""
+    server: object
+    cache: object
+    logs: Path
+
+    def java(self, version, main, name, binary_header=False):
+        flags = ["-Drocketmq.serialize.type=ROCKETMQ"] if binary_header else []
+        return ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-Dsun.stdout.encoding=UTF-8",
+                "-Dstdout.encoding=UTF-8", f"-Duser.home={self.home(name)}", *flags,
+                "-cp", self.cache.java_programs(version), f"interop.{main}", self.server.namesrv]
+
+    def admin(self, name, *words):
+        return ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Duser.home={self.home(name)}",
+                f"-Drocketmq.home.dir={self.home(name)}", "-cp", self.cache.java_jars("tools", JAVA_TOOLS),
+                "org.apache.rocketmq.tools.command.MQAdminStartup", *words]
+
+    def home(self, name):
+        """Clients keep logs and offsets below the home directory; each scenario has its own."""
+        home = self.logs / name
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+
+    def log(self, name):
+        return self.home(name) / "output.log"
+
+    def check(self, scenario, command, env=None, on_line=None):
+        status, lines = process.run(command, self.log(scenario.name), scenario.limit_s,
+                                    env=dict(os.environ, **(env or {})), cwd=self.home(scenario.name), on_line=on_line)
+        return Verdict().read(status, lines, scenario.limit_s)
+
+    def create_topic(self, scenario, topic):
+        """For clients that never create one by sending."""
+        status, lines = process.run(
+            self.admin(scenario.name, "updateTopic", "-n", self.server.namesrv, "-c", "DefaultCluster", "-t", topic,
+                       "-r", "4", "-w", "4"), self.log(scenario.name), 60)
+        return status == 0 and any("success" in line for line in lines)
+
+
+def all_scenarios():
+    found = []
+    for version in JAVA_CLIENTS:
+        found += [_java(version, main) for main in JAVA]
+    found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
+    for version in JAVA_CLIENTS:
+        found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
+    found.append(Scenario("mqadmin", 180, _mqadmin))
+    found.append(Scenario("ali-ons", 180, _node))
+    found.append(Scenario("cpp-wheel", 180, _wheel))
+    found.append(Scenario("go-client", 180, _go))
+    found.append(Scenario("rust-client", 180, _rust))
+    for version in JAVA_CLIENTS:
+        found.append(Scenario(f"java-{version} Survive", 180, _survive(version), alone=True))
+    return found
+
+
+def _java(version, main, binary_header=False):
+    client = f"java-{version}" + ("-binary" if binary_header else "")
+    label = client.replace(".", "")
+
+    def tell(bench, scenario):
+        return bench.check(scenario, bench.java(version, main, scenario.name, binary_header) + [label])
+
+    return Scenario(f"{client} {main}", JAVA_LIMIT_S, tell)
+
+
+def _survive(version):
+    def tell(bench, scenario):
+        def on_line(program, line):
+            if line == "READY":
+                bench.server.crash()
+                program.stdin.write("\n")
+                program.stdin.flush()
+
+        label = "java-" + version.replace(".", "")
+        return bench.check(scenario, bench.java(version, "Survive", scenario.name) + [label], on_line=on_line)
+
+    return tell
+
+
+# The guide's group and topic are fixed; two consumers at a time would take each other's messages.
+_guide_group = threading.Lock()
+
+
+def _guide(version):
+    """The producer runs before and after the consumer's start; the consumer prints its message each time."""
+    def tell(bench, scenario):
+        with _guide_group:
+            return both_programs(bench, scenario)
+
+    def both_programs(bench, scenario):
+        home = bench.home(scenario.name)
+        classes = bench.cache.java_guide(version, bench.server.namesrv, home / "classes")
+        java = ["java", f"-Duser.home={home}", "-cp", classes]
+        verdict = Verdict()
+        deadline = time.monotonic() + scenario.limit_s
+
+        def produce():
+            status, _ = process.run(java + ["Producer"], bench.log(scenario.name), 30)
+            (verdict.passed if status == 0 else verdict.failed).append(f"the producer ends with 0: {status}")
+
+        produce()
+        output = home / "consumer.out"
+        with open(output, "w") as log:
+            consumer = process.start(java + ["Consumer"], log)
+        try:
+            def more_than(count):
+                while (found := output.read_text(errors="replace").splitlines().count("Hello RocketMQ")) <= count:
+                    if time.monotonic() > deadline:
+                        return 0
+                    time.sleep(0.1)
+                return found
+
+            first = more_than(0)
+            (verdict.passed if first else verdict.failed).append("a message from before its start is printed")
+            time.sleep(1)
+            printed = more_than(0)
+            produce()
+            later = more_than(printed)
+            (verdict.passed if later else verdict.failed).append("a message from after its start is printed")
+        finally:
+            process.stop(consumer)
+        return verdict
+
+    return tell
+
+
+def _mqadmin(bench, scenario):
+    exchange = bench.check(scenario, bench.java("5.3.3", "Exchange", scenario.name) + ["admin"])
+    if exchange.failed:
+        return exchange
+    checks = HERE / "mqadmin/checks.py"
+    return bench.check(scenario, ["python3", checks, bench.server.namesrv, bench.server.broker,
+                                  *bench.admin(scenario.name)])
+
+
+def _node(bench, scenario):
+    created = bench.create_topic(scenario, "node-topic")
+    verdict = bench.check(scenario, ["node", HERE / "node/exchange.js", bench.server.namesrv, "node-topic"],
+                          env={"NODE_PATH": str(bench.cache.node_project()), "HOME": str(bench.home(scenario.name))})
+    (verdict.passed if created else verdict.failed).append("mqadmin creates the topic")
+    return verdict
+
+
+def _wheel(bench, scenario):
+    return bench.check(scenario, [bench.cache.python(), HERE / "python/exchange.py", bench.server.namesrv],
+                       env={"HOME": str(bench.home(scenario.name))})
+
+
+def _go(bench, scenario):
+    created = bench.create_topic(scenario, "go-topic")
+    verdict = bench.check(scenario, [bench.cache.go_program(), bench.server.namesrv, "go-topic"],
+                          env={"HOME": str(bench.home(scenario.name))})
+    (verdict.passed if created else verdict.failed).append("mqadmin creates the topic")
+    return verdict
+
+
+def _rust(bench, scenario):
+    created = bench.create_topic(scenario, "rust-topic")
+    verdict = bench.check(scenario, [bench.cache.rust_program(), bench.server.namesrv, "rust-topic"],
+                          env={"HOME": str(bench.home(scenario.name))})
+    (verdict.passed if created else verdict.failed).append("mqadmin creates the topic")
+    return verdict
