@@ -20,6 +20,7 @@ pub(crate) struct Decimal {
 }
 
 impl Decimal {
+    #[inline]
     pub(crate) fn new(value: i64) -> Self {
         let mut digits = [0; 20];
         let mut start = digits.len();
@@ -45,6 +46,7 @@ impl Decimal {
         Self { digits, start }
     }
 
+    #[inline]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.digits[self.start..]
     }

@@ -67,6 +67,7 @@ impl<'a> Header<'a> {
         ResponseCode(self.code)
     }
 
+    #[inline(always)]
     pub(crate) fn decode(codec: Codec, bytes: &'a [u8]) -> Result<Self, &'static str> {
         match codec {
             Codec::Json => Self::decode_json(bytes),
@@ -87,15 +88,15 @@ impl<'a> Header<'a> {
         }
     }
 
+    #[inline(always)]
     fn decode_json(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut header = Self::empty(Codec::Json);
         let mut scanner = Scanner::new(bytes);
         scanner.enter_object().map_err(|_| "no object")?;
-        while let Some(key) = scanner.key().map_err(|_| "no key")? {
+        while let Some(key) = header.skip_usual_members(&mut scanner)? {
             let member = Member::named(key);
             if member == Member::ExtFields {
-                let inside = scanner.walk_object().map_err(|_| "extFields is no object")?;
-                header.fields = inside.map(Fields::json_checked).unwrap_or_default();
+                header.fields = Fields::walk(&mut scanner).map_err(|_| "extFields is no object")?;
                 continue;
             }
             let value = match (scanner.value().map_err(|_| "no value")?, member) {
@@ -114,6 +115,42 @@ impl<'a> Header<'a> {
             }
         }
         if scanner.at_end() { Ok(header) } else { Err("text after the object") }
+    }
+
+    /// Takes in members that stand as Java writes them, by comparing them with what they should be; returns the
+    /// key of the first that does not, or `None` at the end of the object.
+    #[inline(always)]
+    fn skip_usual_members(&mut self, scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, &'static str> {
+        if scanner.accept(b"\"code\":") {
+            match scanner.accept_i32() {
+                Some(code) => self.code = code,
+                None => return Ok(Some(Text::new("code"))),
+            }
+            if scanner.accept(b",\"extFields\":") {
+                self.fields = Fields::walk(scanner).map_err(|_| "extFields is no object")?;
+            }
+            if scanner.accept(b",\"flag\":") {
+                match scanner.accept_i32() {
+                    Some(flag) => self.flag = flag,
+                    None => return Ok(Some(Text::new("flag"))),
+                }
+            }
+            scanner.accept(b",\"language\":\"JAVA\"");
+            if scanner.accept(b",\"opaque\":") {
+                match scanner.accept_i32() {
+                    Some(opaque) => self.opaque = opaque,
+                    None => return Ok(Some(Text::new("opaque"))),
+                }
+            }
+            scanner.accept(b",\"serializeTypeCurrentRPC\":\"JSON\"");
+            if scanner.accept(b",\"version\":") {
+                match scanner.accept_i32() {
+                    Some(version) => self.version = version,
+                    None => return Ok(Some(Text::new("version"))),
+                }
+            }
+        }
+        scanner.key().map_err(|_| "no key")
     }
 
     fn decode_binary(bytes: &'a [u8]) -> Result<Self, &'static str> {

@@ -142,7 +142,7 @@ macro_rules! header {
                     $(pub const $field: &[u8] = $wire.as_bytes();)*
                 }
                 $(let mut $field = None;)*
-                for (key, value) in fields.iter() {
+                fields.visit(|key, value| {
                     let unescaped;
                     let key = match key.as_plain() {
                         Some(key) => key,
@@ -155,7 +155,7 @@ macro_rules! header {
                         $(wire::$field => $field = Some(value),)*
                         _ => {}
                     }
-                }
+                });
                 Ok(Self { $($field: $crate::headers::take($wire, $field)?,)* })
             }
 

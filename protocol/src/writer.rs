@@ -1,5 +1,6 @@
 //! Encodes frames straight into a send buffer that may already hold others.
 
+use crate::byte_search::special_bytes;
 use crate::decimal::Decimal;
 use crate::frame::PREFIX_LEN;
 use crate::header::{Codec, FLAG_ONEWAY, FLAG_RESPONSE};
@@ -11,7 +12,7 @@ use crate::text::Text;
 /// One frame in the making. It is complete once [`finish`](Self::finish) or one of the `body` calls returns;
 /// a writer that is dropped before takes its bytes back.
 ///
-/// In chains the calls that take `self` read best; in loops those with `put` in their names.
+/// Names of fields are those of headers, letters and the like: they are not escaped. In chains the calls that take `self` read best; in loops those with `put` in their names.
 #[must_use = "a frame needs its finish or body call"]
 pub struct FrameWriter<'v> {
     out: &'v mut Vec<u8>,
@@ -162,7 +163,7 @@ impl<'v> FrameWriter<'v> {
                 } else {
                     out.extend_from_slice(b",\"");
                 }
-                push_json(out, name.as_bytes());
+                out.extend_from_slice(name.as_bytes());
                 out.extend_from_slice(b"\":\"");
                 match escapes {
                     NeedsEscapes::No => out.extend_from_slice(value),
@@ -266,7 +267,7 @@ enum NeedsEscapes {
 
 /// Appends the inside of a JSON string. Bytes that are not UTF-8 are replaced: a reader of JSON would choke.
 pub(crate) fn push_json(out: &mut Vec<u8>, text: &[u8]) {
-    if text.iter().all(|&byte| is_bare(byte)) {
+    if is_bare(text) {
         out.extend_from_slice(text);
         return;
     }
@@ -278,15 +279,18 @@ pub(crate) fn push_json(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// ASCII that stands for itself.
-fn is_bare(byte: u8) -> bool {
-    (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
+/// Whether the text is ASCII that stands for itself.
+#[inline]
+fn is_bare(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let special = words.iter().fold(0, |special, word| special | special_bytes(u64::from_le_bytes(*word)));
+    special == 0 && rest.iter().all(|&byte| (0x20..0x80).contains(&byte) && byte != b'"' && byte != b'\\')
 }
 
 fn push_json_valid(out: &mut Vec<u8>, text: &[u8]) {
     let mut run = 0;
     for (at, &byte) in text.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7f {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
             continue;
         }
         out.extend_from_slice(&text[run..at]);
@@ -387,6 +391,20 @@ mod tests {
         let mut out = b"before".to_vec();
         drop(FrameWriter::response(&mut out, Codec::Json, ResponseCode::SUCCESS, 1).field("a", "b"));
         assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn every_byte_is_escaped_where_it_must_be() {
+        for at in 0..20 {
+            for value in '\0'..='\u{ff}' {
+                let mut text = "x".repeat(20);
+                text.replace_range(at..=at, &value.to_string());
+                let mut json = vec![b'"'];
+                push_json(&mut json, text.as_bytes());
+                json.push(b'"');
+                assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
+            }
+        }
     }
 
     #[test]

@@ -61,18 +61,18 @@ impl<'a> SendMessageHeader<'a> {
     pub fn decode(code: RequestCode, fields: &Fields<'a>) -> Result<Self, HeaderError> {
         let mut found = [None; FIELDS];
         if uses_letters(code) {
-            for (key, value) in fields.iter() {
+            fields.visit(|key, value| {
                 if let Some(&[letter @ b'a'..=b'n']) = key.as_plain() {
                     found[usize::from(letter - b'a')] = Some(value);
                 }
-            }
+            });
             Self::convert(&LETTERS, &found)
         } else {
-            for (key, value) in fields.iter() {
+            fields.visit(|key, value| {
                 if let Some(at) = LONG_NAMES.iter().position(|name| key == *name) {
                     found[at] = Some(value);
                 }
-            }
+            });
             Self::convert(&LONG_NAMES, &found)
         }
     }
