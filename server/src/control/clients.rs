@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::config_types::SubscriptionData;
 use super::limits::{
     CLIENT_ID_LEN_MAX, CLIENTS_PER_GROUP_MAX, GROUPS_PER_CONNECTION_MAX, ONLINE_GROUPS_MAX,
     SUBSCRIPTIONS_PER_GROUP_MAX,
 };
 use super::link::{ConnectionId, ConsumeType, GroupSubscriptions, MessageModel, Subscription};
+use rmq_protocol::body::{ConsumeFromWhere, SubscriptionData};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -28,8 +28,8 @@ pub struct Client {
 pub struct ConsumerGroup {
     pub consume_type: ConsumeType,
     pub message_model: MessageModel,
-    /// Java's name of the starting point; the broker only hands it back.
-    pub consume_from_where: String,
+    /// For tools only: clients themselves choose where they begin.
+    pub consume_from_where: ConsumeFromWhere,
     pub clients: BTreeMap<ConnectionId, Client>,
     pub subscriptions: BTreeMap<String, SubscriptionData>,
     /// Fingerprint of the last heartbeat that carried one; 0 when none did.
@@ -42,7 +42,7 @@ pub struct ConsumerWish {
     pub group: String,
     pub consume_type: ConsumeType,
     pub message_model: MessageModel,
-    pub consume_from_where: String,
+    pub consume_from_where: ConsumeFromWhere,
     /// `None`: the client left them out because the broker knows them.
     pub subscriptions: Option<Vec<SubscriptionData>>,
     /// 0 for a heartbeat of the first form.
@@ -147,7 +147,7 @@ impl ClientTable {
         let group = self.consumers.entry(name.clone()).or_insert_with(|| ConsumerGroup {
             consume_type,
             message_model,
-            consume_from_where: consume_from_where.clone(),
+            consume_from_where,
             clients: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             fingerprint: 0,
@@ -341,9 +341,9 @@ mod tests {
     fn wish(group: &str, subscriptions: &[SubscriptionData]) -> ConsumerWish {
         ConsumerWish {
             group: group.to_owned(),
-            consume_type: ConsumeType::Passively,
+            consume_type: ConsumeType::ConsumePassively,
             message_model: MessageModel::Clustering,
-            consume_from_where: "CONSUME_FROM_LAST_OFFSET".to_owned(),
+            consume_from_where: ConsumeFromWhere::ConsumeFromLastOffset,
             subscriptions: Some(subscriptions.to_vec()),
             fingerprint: 0,
         }

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::config_types::{DataVersion, SubscriptionGroupConfig};
 use super::limits::GROUPS_MAX;
 use super::names;
 use super::state_json::{self, Forbidden};
+use rmq_protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupTable};
 
 pub struct GroupTable {
     groups: BTreeMap<String, Arc<SubscriptionGroupConfig>>,
@@ -32,15 +32,16 @@ impl GroupTable {
     }
 
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let (groups, forbidden, version) = state_json::parse_groups(content)?;
-        let groups = groups
+        let file: SubscriptionGroupTable = state_json::parse(content)?;
+        let groups = file
+            .subscription_group_table
             .into_iter()
             .map(|(name, mut config)| {
                 config.group_name.clone_from(&name);
                 (name, Arc::new(config))
             })
             .collect();
-        Ok(Self { groups, forbidden, version })
+        Ok(Self { groups, forbidden: file.forbidden_table, version: file.data_version })
     }
 
     /// The text of subscriptionGroup.json.

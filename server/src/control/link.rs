@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use super::config_types::{SubscriptionGroupConfig, TopicConfig};
+pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
 /// A future that stays on the thread that made it.
 pub type LocalFuture<T> = std::pin::Pin<Box<dyn Future<Output = T>>>;
@@ -167,19 +167,6 @@ pub struct Subscription {
     pub version: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConsumeType {
-    Actively,
-    Passively,
-    Pop,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageModel {
-    Broadcasting,
-    Clustering,
-}
-
 /// A question to one shard about what it owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShardQuery {
@@ -248,7 +235,7 @@ pub struct QueueRange {
     pub max: i64,
     /// Store time of the newest record, 0 when there is none.
     pub last_update_ms: i64,
-    /// Records appended since the start: control makes rates of it.
+    /// Records appended since the start.
     pub appended: u64,
 }
 
@@ -262,6 +249,12 @@ pub struct GroupOffset {
     pub pulled: Option<i64>,
     /// Records handed out to the group since the start.
     pub delivered: u64,
+}
+
+impl GroupOffset {
+    pub fn into_row(self) -> ConsumerOffsetRow {
+        ConsumerOffsetRow { group: self.group, topic: self.topic, queue: self.queue, offset: self.committed }
+    }
 }
 
 /// Counters run from the start of the process and never go back: control makes rates of them.

@@ -5,9 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::config_types::DataVersion;
+use rmq_protocol::body::{ConsumerOffsetTable, DataVersion, DelayOffsetTable, to_vec};
+
 use super::link::ConsumerOffsetRow;
-use super::state_json::{self, OffsetTable};
+use super::state_json;
+
+/// `topic@group` -> queue -> offset.
+pub type OffsetTable = BTreeMap<String, BTreeMap<i32, i64>>;
 
 pub struct ConsumerOffsets {
     by_shard: Vec<OffsetTable>,
@@ -17,34 +21,30 @@ pub struct ConsumerOffsets {
 
 impl ConsumerOffsets {
     /// `owner` says which shard a queue belongs to; it may differ from the one that wrote the file.
-    pub fn new(
-        shards: usize,
-        loaded: (OffsetTable, DataVersion),
-        owner: impl Fn(&str, i32) -> usize,
-    ) -> Self {
-        let (table, version) = loaded;
+    pub fn new(shards: usize, loaded: ConsumerOffsetTable, owner: impl Fn(&str, i32) -> usize) -> Self {
         let mut by_shard = vec![OffsetTable::new(); shards];
-        for (key, queues) in table {
+        for (key, queues) in loaded.offset_table {
             let topic = split_key(&key).map_or("", |(topic, _)| topic);
             for (queue, offset) in queues {
                 by_shard[owner(topic, queue)].entry(key.clone()).or_default().insert(queue, offset);
             }
         }
-        Self { by_shard, version, dirty: false }
+        Self { by_shard, version: loaded.data_version, dirty: false }
     }
 
-    /// What each shard starts with.
-    pub fn rows(&self, shard: usize) -> Vec<ConsumerOffsetRow> {
-        let rows = self.by_shard[shard].iter().filter_map(|(key, queues)| {
-            let (topic, group) = split_key(key)?;
-            Some(queues.iter().map(move |(queue, offset)| ConsumerOffsetRow {
+    /// What the shards start with.
+    pub fn rows(&self) -> Vec<ConsumerOffsetRow> {
+        let mut rows = Vec::new();
+        for (key, queues) in self.by_shard.iter().flatten() {
+            let Some((topic, group)) = split_key(key) else { continue };
+            rows.extend(queues.iter().map(|(queue, offset)| ConsumerOffsetRow {
                 group: group.to_owned(),
                 topic: topic.to_owned(),
                 queue: *queue,
                 offset: *offset,
-            }))
-        });
-        rows.flatten().collect()
+            }));
+        }
+        rows
     }
 
     pub fn report(&mut self, shard: usize, rows: Vec<ConsumerOffsetRow>, now_ms: i64) {
@@ -58,7 +58,12 @@ impl ConsumerOffsets {
 
     /// The text of consumerOffset.json if it changed since the last call.
     pub fn take_changed(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.dirty).then(|| state_json::offsets_file(&self.merged(), self.version))
+        std::mem::take(&mut self.dirty).then(|| {
+            state_json::pretty(&ConsumerOffsetTable {
+                data_version: self.version,
+                offset_table: self.merged(),
+            })
+        })
     }
 
     /// What was taken did not reach the disk.
@@ -97,44 +102,44 @@ fn split_key(key: &str) -> Option<(&str, &str)> {
 
 #[derive(Default)]
 pub struct DelayOffsets {
-    levels: BTreeMap<i32, i64>,
-    version: DataVersion,
+    table: DelayOffsetTable,
     dirty: bool,
 }
 
 impl DelayOffsets {
-    pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let (levels, version) = state_json::parse_delay_offsets(content)?;
-        Ok(Self { levels, version, dirty: false })
+    pub fn new(table: DelayOffsetTable) -> Self {
+        Self { table, dirty: false }
     }
 
+    /// Level and offset of its next record.
     pub fn rows(&self) -> Vec<(i32, i64)> {
-        self.levels.iter().map(|(level, offset)| (*level, *offset)).collect()
+        self.table.offset_table.iter().map(|(level, offset)| (*level, *offset)).collect()
     }
 
     pub fn report(&mut self, rows: Vec<(i32, i64)>, now_ms: i64) {
+        let mut changed = false;
         for (level, offset) in rows {
-            if self.levels.insert(level, offset) != Some(offset) {
-                self.dirty = true;
-            }
+            changed |= self.table.offset_table.insert(level, offset) != Some(offset);
         }
-        if self.dirty {
-            self.version = self.version.next(now_ms);
+        if changed {
+            self.table.data_version = self.table.data_version.next(now_ms);
+            self.dirty = true;
         }
     }
 
     /// The text of delayOffset.json if it changed since the last call.
     pub fn take_changed(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.dirty).then(|| state_json::delay_offsets_file(&self.levels, self.version))
+        std::mem::take(&mut self.dirty).then(|| state_json::pretty(&self.table))
     }
 
+    /// What was taken did not reach the disk.
     pub fn not_saved(&mut self) {
         self.dirty = true;
     }
 
     /// The body of code 45.
     pub fn body(&self) -> Vec<u8> {
-        state_json::delay_offsets_body(&self.levels, self.version)
+        to_vec(&self.table)
     }
 }
 
@@ -153,21 +158,21 @@ mod tests {
     #[test]
     fn loaded_offsets_stand_until_their_shard_reports() {
         let loaded = to_table(vec![row("g", "T", 0, 5), row("g", "T", 1, 6), row("g", "%RETRY%g", 0, 1)]);
-        let mut offsets = ConsumerOffsets::new(2, (loaded, DataVersion::default()), owner);
-        assert_eq!(offsets.rows(0), [row("g", "%RETRY%g", 0, 1), row("g", "T", 0, 5)]);
-        assert_eq!(offsets.rows(1), [row("g", "T", 1, 6)]);
+        let loaded = ConsumerOffsetTable { offset_table: loaded, ..ConsumerOffsetTable::default() };
+        let mut offsets = ConsumerOffsets::new(2, loaded, owner);
+        assert_eq!(offsets.rows(), [row("g", "%RETRY%g", 0, 1), row("g", "T", 0, 5), row("g", "T", 1, 6)]);
         assert_eq!(offsets.take_changed(), None);
 
         offsets.report(0, vec![row("g", "T", 0, 9)], 1);
         let text = offsets.take_changed().unwrap();
-        let (table, version) = state_json::parse_offsets(&text).unwrap();
-        assert_eq!(table, to_table(vec![row("g", "T", 0, 9), row("g", "T", 1, 6)]));
-        assert_eq!(version.counter, 1);
+        let saved: ConsumerOffsetTable = state_json::parse(&text).unwrap();
+        assert_eq!(saved.offset_table, to_table(vec![row("g", "T", 0, 9), row("g", "T", 1, 6)]));
+        assert_eq!(saved.data_version.counter, 1);
     }
 
     #[test]
     fn the_same_report_twice_writes_once() {
-        let mut offsets = ConsumerOffsets::new(1, (OffsetTable::new(), DataVersion::default()), |_, _| 0);
+        let mut offsets = ConsumerOffsets::new(1, ConsumerOffsetTable::default(), |_, _| 0);
         offsets.report(0, vec![row("g", "T", 0, 9)], 1);
         assert!(offsets.take_changed().is_some());
         offsets.report(0, vec![row("g", "T", 0, 9)], 2);
@@ -178,11 +183,10 @@ mod tests {
 
     #[test]
     fn delay_levels_keep_what_no_shard_reports() {
-        let mut delays =
-            DelayOffsets::parse(br#"{"dataVersion":{"counter":1},"offsetTable":{"1":5,"2":7}}"#).unwrap();
+        let mut delays = DelayOffsets::new(state_json::parse(br#"{"offsetTable":{1:5,"2":7}}"#).unwrap());
         delays.report(vec![(2, 8), (18, 1)], 3);
         assert_eq!(delays.rows(), [(1, 5), (2, 8), (18, 1)]);
-        let again = DelayOffsets::parse(&delays.take_changed().unwrap()).unwrap();
+        let again = DelayOffsets::new(state_json::parse(&delays.take_changed().unwrap()).unwrap());
         assert_eq!(again.rows(), delays.rows());
         assert!(delays.take_changed().is_none());
     }

@@ -5,16 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use rmq_protocol::body::MessageQueue;
+
 use super::limits::{LOCKED_GROUPS_MAX, LOCKS_PER_GROUP_MAX};
 
 pub const LOCK_LIFE_MS: i64 = 60_000;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QueueKey {
-    pub topic: String,
-    pub broker: String,
-    pub queue: i32,
-}
 
 struct Lock {
     client: String,
@@ -29,7 +24,7 @@ impl Lock {
 
 #[derive(Default)]
 pub struct OrderLocks {
-    groups: BTreeMap<String, BTreeMap<QueueKey, Lock>>,
+    groups: BTreeMap<String, BTreeMap<MessageQueue, Lock>>,
 }
 
 impl OrderLocks {
@@ -38,9 +33,9 @@ impl OrderLocks {
         &mut self,
         group: &str,
         client: &str,
-        queues: impl IntoIterator<Item = QueueKey>,
+        queues: impl IntoIterator<Item = MessageQueue>,
         now_ms: i64,
-    ) -> Vec<QueueKey> {
+    ) -> Vec<MessageQueue> {
         if !self.groups.contains_key(group) && self.groups.len() >= LOCKED_GROUPS_MAX {
             return Vec::new();
         }
@@ -63,7 +58,7 @@ impl OrderLocks {
     }
 
     /// Somebody else's lock stays.
-    pub fn unlock(&mut self, group: &str, client: &str, queues: impl IntoIterator<Item = QueueKey>) {
+    pub fn unlock(&mut self, group: &str, client: &str, queues: impl IntoIterator<Item = MessageQueue>) {
         let Some(locks) = self.groups.get_mut(group) else { return };
         for queue in queues {
             if locks.get(&queue).is_some_and(|lock| lock.client == client) {
@@ -97,8 +92,8 @@ impl OrderLocks {
 mod tests {
     use super::*;
 
-    fn queue(number: i32) -> QueueKey {
-        QueueKey { topic: "T".to_owned(), broker: "b".to_owned(), queue: number }
+    fn queue(number: i32) -> MessageQueue {
+        MessageQueue { topic: "T".to_owned(), broker_name: "b".to_owned(), queue_id: number }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::limits::QUEUES_PER_TOPIC_MAX;
+use crate::config::BrokerConfig;
+
 #[derive(Clone, Debug)]
 pub struct ControlSettings {
     pub cluster: String,
@@ -33,20 +36,51 @@ pub struct ControlSettings {
     pub delay_offsets_flush_ms: u64,
     pub client_expiry_ms: i64,
     pub notify_consumers: bool,
-    pub sql_filter: bool,
     pub start_accept_send_ms: i64,
     pub log_dir: PathBuf,
     /// Every configuration key in effect, sorted, as code 26 lists them.
     pub all_keys: Vec<(String, String)>,
 }
 
-impl ControlSettings {
-    pub fn is_readable(&self) -> bool {
-        self.broker_permission & super::topics::PERM_READ != 0
-    }
-
-    pub fn is_writable(&self) -> bool {
-        self.broker_permission & super::topics::PERM_WRITE != 0
+impl From<&BrokerConfig> for ControlSettings {
+    fn from(config: &BrokerConfig) -> Self {
+        let flag = |key: &str, default: bool| {
+            config.all.get(key).map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
+        };
+        let number = |key: &str, default: i32| {
+            config.all.get(key).and_then(|value| value.trim().parse().ok()).unwrap_or(default)
+        };
+        Self {
+            cluster: config.cluster_name.clone(),
+            broker: config.broker_name.clone(),
+            broker_id: config.broker_id,
+            address: config.advertised_address(),
+            ha_address: config.advertised_ha_address(),
+            name_servers: config.name_servers.0.clone(),
+            register_period_ms: config.register_name_server_period_ms,
+            register_timeout_ms: config.register_broker_timeout_ms,
+            config_dir: config.store_root.join("config"),
+            auto_create_topic: config.auto_create_topic_enable,
+            auto_create_group: config.auto_create_subscription_group,
+            default_topic_queues: i32::try_from(config.default_topic_queue_nums)
+                .unwrap_or(QUEUES_PER_TOPIC_MAX)
+                .min(QUEUES_PER_TOPIC_MAX),
+            cluster_topic: config.cluster_topic_enable,
+            broker_topic: config.broker_topic_enable,
+            broker_permission: config.broker_permission,
+            trace_topic: config.trace_topic_enable.then(|| config.msg_trace_topic_name.clone()),
+            // The topics of features that are not built yet exist all the same: tools list them.
+            timer: flag("timerWheelEnable", true),
+            revive_queues: number("reviveQueueNum", 8).clamp(1, QUEUES_PER_TOPIC_MAX),
+            delay_levels: config.delay_levels.0.len() as i32,
+            consumer_offsets_flush_ms: config.flush_consumer_offset_interval_ms,
+            delay_offsets_flush_ms: config.flush_delay_offset_interval_ms,
+            client_expiry_ms: i64::try_from(config.channel_expired_timeout_ms).unwrap_or(i64::MAX),
+            notify_consumers: config.notify_consumer_ids_changed_enable,
+            start_accept_send_ms: config.start_accept_send_request_ms,
+            log_dir: config.commit_log_dir.clone(),
+            all_keys: config.all.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        }
     }
 }
 
@@ -79,7 +113,6 @@ impl ControlSettings {
             delay_offsets_flush_ms: 10_000,
             client_expiry_ms: 120_000,
             notify_consumers: true,
-            sql_filter: false,
             start_accept_send_ms: 0,
             all_keys: vec![("brokerName".to_owned(), "broker-a".to_owned())],
         }

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::config_types::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 use super::limits::{QUEUES_PER_TOPIC_MAX, TOPICS_MAX};
 use super::link::TopicRequest;
 use super::names;
 use super::settings::ControlSettings;
 use super::state_json;
+use rmq_protocol::body::{DataVersion, SubscriptionGroupConfig, TopicConfig, TopicConfigTable};
 
 pub const PERM_INHERIT: i32 = 1;
 pub const PERM_WRITE: i32 = 2;
@@ -41,15 +41,16 @@ impl TopicTable {
     }
 
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let (topics, version) = state_json::parse_topics(content)?;
-        let topics = topics
+        let file: TopicConfigTable = state_json::parse(content)?;
+        let topics = file
+            .topic_config_table
             .into_iter()
             .map(|(name, mut config)| {
                 config.topic_name.clone_from(&name);
                 (name, Arc::new(config))
             })
             .collect();
-        Ok(Self { topics, version })
+        Ok(Self { topics, version: file.data_version })
     }
 
     /// The text of topics.json.

@@ -1,0 +1,315 @@
+//! Changes of topics and groups, in groups: applied together, written once, published once, then answered.
+//!
+//! Order of each group: state, file, shards, answers. So what was answered survives a power cut and is known to
+//! every shard, and while one file is written the next group gathers. Nothing else changes these two tables.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::limits::CHANGES_WAITING_MAX;
+use super::link::{MetadataChange, TopicOutcome, TopicRequest};
+use super::state::State;
+use super::{groups, topics};
+use rmq_protocol::body::{SubscriptionGroupConfig, TopicConfig};
+
+pub enum Change {
+    /// A topic somebody needs; created if the rules allow.
+    NeedTopic {
+        request: TopicRequest,
+        reply: Box<dyn FnOnce(TopicOutcome)>,
+    },
+    /// A group somebody needs, with its retry topic or without.
+    NeedGroup {
+        group: String,
+        retry_topic: Option<RetryTopic>,
+        reply: Box<dyn FnOnce(bool)>,
+    },
+    PutTopics {
+        configs: Vec<TopicConfig>,
+        reply: Done,
+    },
+    DeleteTopics {
+        topics: Vec<String>,
+        reply: Done,
+    },
+    PutGroups {
+        configs: Vec<SubscriptionGroupConfig>,
+        reply: Done,
+    },
+    DeleteGroup {
+        group: String,
+        reply: Done,
+    },
+    /// Name servers say that these topics are consumed in order.
+    MarkOrdered {
+        topics: Vec<String>,
+    },
+}
+
+pub struct RetryTopic {
+    /// The group consumes in unit mode.
+    pub unit: bool,
+}
+
+/// Hears whether the change is durable and published; the error is a remark.
+pub type Done = oneshot::Sender<Result<(), String>>;
+
+#[derive(Default)]
+pub struct ChangeQueue {
+    waiting: RefCell<Vec<Change>>,
+    arrived: Notify,
+}
+
+impl ChangeQueue {
+    pub fn push(&self, change: Change) {
+        if self.waiting.borrow().len() >= CHANGES_WAITING_MAX {
+            tracing::warn!(
+                "{CHANGES_WAITING_MAX} topic and group changes wait for the disk; one more is refused"
+            );
+            return change.refuse("too many topic and group changes are waiting");
+        }
+        self.waiting.borrow_mut().push(change);
+        self.arrived.notify_one();
+    }
+
+    async fn take(&self) -> Vec<Change> {
+        loop {
+            let group = std::mem::take(&mut *self.waiting.borrow_mut());
+            if !group.is_empty() {
+                return group;
+            }
+            self.arrived.notified().await;
+        }
+    }
+}
+
+impl Change {
+    fn refuse(self, remark: &str) {
+        let failed = || Err(remark.to_owned());
+        match self {
+            Self::NeedTopic { reply, .. } => reply(TopicOutcome::Failed(remark.to_owned())),
+            Self::NeedGroup { reply, .. } => reply(false),
+            Self::PutTopics { reply, .. }
+            | Self::DeleteTopics { reply, .. }
+            | Self::PutGroups { reply, .. }
+            | Self::DeleteGroup { reply, .. } => {
+                let _ = reply.send(failed());
+            }
+            Self::MarkOrdered { .. } => {}
+        }
+    }
+}
+
+/// Runs as long as the control thread.
+pub async fn commit_changes(state: Rc<State>) {
+    loop {
+        let group = state.changes.take().await;
+        commit(&state, group).await;
+    }
+}
+
+/// Answers of a group, given once its outcome is known: `Err` carries the remark.
+type Answer = Box<dyn FnOnce(Result<(), &str>)>;
+
+#[derive(Default)]
+struct Group {
+    /// Names and what stood there before, in the order of the changes.
+    topics: Vec<(String, Option<Arc<TopicConfig>>)>,
+    groups: Vec<(String, Option<Arc<SubscriptionGroupConfig>>)>,
+    answers: Vec<Answer>,
+}
+
+async fn commit(state: &State, changes: Vec<Change>) {
+    let mut group = Group::default();
+    for change in changes {
+        group.apply(state, change);
+    }
+    let outcome = save(state, &group).await;
+    if let Err(remark) = &outcome {
+        tracing::error!("a topic or group change is taken back: {remark}");
+        group.take_back(state);
+        for answer in group.answers {
+            answer(Err(remark));
+        }
+        return;
+    }
+    let published = group.published(state);
+    if !published.is_empty() {
+        state.links.publish(published.into()).await;
+    }
+    let altered = group.topics.iter().map(|(name, _)| name.clone());
+    state.registrar.announce(state, altered);
+    for answer in group.answers {
+        answer(Ok(()));
+    }
+}
+
+async fn save(state: &State, group: &Group) -> Result<(), String> {
+    if !group.topics.is_empty() {
+        let content = state.topics.borrow().to_file();
+        state.save(&state.files.topics, content).await?;
+    }
+    if !group.groups.is_empty() {
+        let content = state.groups.borrow().to_file();
+        state.save(&state.files.groups, content).await?;
+    }
+    Ok(())
+}
+
+impl Group {
+    fn apply(&mut self, state: &State, change: Change) {
+        match change {
+            Change::NeedTopic { request, reply } => {
+                let known = self.need_topic(state, &request);
+                self.answers.push(Box::new(move |outcome| {
+                    reply(match (outcome, known) {
+                        (Err(remark), _) => TopicOutcome::Failed(remark.to_owned()),
+                        (Ok(()), Some(config)) => TopicOutcome::Exists(config),
+                        (Ok(()), None) => TopicOutcome::Refused,
+                    });
+                }));
+            }
+            Change::NeedGroup { group, retry_topic, reply } => {
+                let exists = self.need_group(state, &group);
+                if let Some(RetryTopic { unit }) = retry_topic.filter(|_| exists) {
+                    self.need_topic(state, &TopicRequest::Retry { group, unit });
+                }
+                self.answers.push(Box::new(move |outcome| reply(exists && outcome.is_ok())));
+            }
+            Change::PutTopics { configs, reply } => {
+                for config in configs {
+                    if state.topics.borrow().find(&config.topic_name).is_none_or(|known| **known != config) {
+                        self.put_topic(state, config);
+                    }
+                }
+                self.answer(reply);
+            }
+            Change::DeleteTopics { topics, reply } => {
+                for topic in topics {
+                    if let Some(before) = state.topics.borrow_mut().remove(&topic, state.now_ms()) {
+                        self.topics.push((topic, Some(before)));
+                    }
+                }
+                self.answer(reply);
+            }
+            Change::PutGroups { configs, reply } => {
+                for config in configs {
+                    if state.groups.borrow().find(&config.group_name).is_none_or(|known| **known != config) {
+                        self.put_group(state, config);
+                    }
+                }
+                self.answer(reply);
+            }
+            Change::DeleteGroup { group, reply } => {
+                if let Some(before) = state.groups.borrow_mut().remove(&group, state.now_ms()) {
+                    self.groups.push((group, Some(before)));
+                }
+                self.answer(reply);
+            }
+            Change::MarkOrdered { topics } => {
+                for topic in topics {
+                    let known = state.topics.borrow().find(&topic).filter(|known| !known.order).cloned();
+                    if let Some(known) = known {
+                        self.put_topic(state, TopicConfig { order: true, ..(*known).clone() });
+                    }
+                }
+            }
+        }
+    }
+
+    fn need_topic(&mut self, state: &State, request: &TopicRequest) -> Option<Arc<TopicConfig>> {
+        let decision = {
+            let groups = state.groups.borrow();
+            let auto_create = state.settings.auto_create_topic;
+            state.topics.borrow().decide(request, auto_create, |group| groups.find(group))
+        };
+        match decision {
+            topics::Decision::Known(config) => Some(config),
+            topics::Decision::Create(config) => Some(self.put_topic(state, config)),
+            topics::Decision::Refuse => None,
+        }
+    }
+
+    fn need_group(&mut self, state: &State, group: &str) -> bool {
+        let decision = state.groups.borrow().decide(group, state.settings.auto_create_group);
+        match decision {
+            groups::Decision::Known => true,
+            groups::Decision::Create(config) => {
+                self.put_group(state, *config);
+                true
+            }
+            groups::Decision::Refuse => false,
+        }
+    }
+
+    fn put_topic(&mut self, state: &State, config: TopicConfig) -> Arc<TopicConfig> {
+        let name = config.topic_name.clone();
+        let mut topics = state.topics.borrow_mut();
+        let before = topics.put(config, state.now_ms());
+        let now = topics.find(&name).cloned().expect("a topic that was just put is there");
+        self.topics.push((name, before));
+        now
+    }
+
+    fn put_group(&mut self, state: &State, config: SubscriptionGroupConfig) {
+        let name = config.group_name.clone();
+        let before = state.groups.borrow_mut().put(config, state.now_ms());
+        self.groups.push((name, before));
+    }
+
+    fn answer(&mut self, reply: Done) {
+        self.answers.push(Box::new(move |outcome| {
+            let _ = reply.send(outcome.map_err(str::to_owned));
+        }));
+    }
+
+    fn take_back(&mut self, state: &State) {
+        let now_ms = state.now_ms();
+        for (topic, before) in self.topics.drain(..).rev() {
+            state.topics.borrow_mut().restore(topic, before, now_ms);
+        }
+        for (group, before) in self.groups.drain(..).rev() {
+            state.groups.borrow_mut().restore(group, before, now_ms);
+        }
+    }
+
+    /// Groups come before topics: a shard that knows a retry topic knows its group.
+    fn published(&self, state: &State) -> Vec<MetadataChange> {
+        let groups = state.groups.borrow();
+        let topics = state.topics.borrow();
+        let groups = self.groups.iter().map(|(name, _)| MetadataChange::Group {
+            name: name.clone(),
+            config: groups.find(name).cloned(),
+        });
+        let topics = self.topics.iter().map(|(name, _)| MetadataChange::Topic {
+            name: name.clone(),
+            config: topics.find(name).cloned(),
+        });
+        groups.chain(topics).collect()
+    }
+}
+
+impl State {
+    /// Waits until the change is durable and every shard knows it; the error is a remark.
+    pub async fn change(&self, make: impl FnOnce(Done) -> Change) -> Result<(), String> {
+        let (reply, outcome) = oneshot::channel();
+        self.changes.push(make(reply));
+        outcome.await.unwrap_or_else(|_| Err("the broker is stopping".to_owned()))
+    }
+
+    /// Makes sure of a consumer group and its retry topic. `false`: there is no such group.
+    pub async fn need_group(&self, group: &str, unit: bool) -> bool {
+        let (reply, exists) = oneshot::channel();
+        self.changes.push(Change::NeedGroup {
+            group: group.to_owned(),
+            retry_topic: Some(RetryTopic { unit }),
+            reply: Box::new(move |outcome| {
+                let _ = reply.send(outcome);
+            }),
+        });
+        exists.await.unwrap_or(false)
+    }
+}

@@ -1,0 +1,93 @@
+//! Consumer groups as tools see and change them.
+
+use std::rc::Rc;
+
+use rmq_protocol::body::{self, SubscriptionGroupConfig, SubscriptionGroupList, SubscriptionGroupTable};
+use rmq_protocol::headers::{DeleteGroupHeader, GetAllGroupsHeader, GroupHeader};
+use rmq_protocol::response_code::ResponseCode;
+
+use super::Request;
+use super::topic::page;
+use crate::control::answer::{Answer, Outcome, Refusal};
+use crate::control::changes::Change;
+use crate::control::limits::{GROUPS_MAX, QUEUES_PER_TOPIC_MAX};
+use crate::control::link::{ShardAnswer, ShardQuery};
+use crate::control::names;
+use crate::control::state::State;
+
+/// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP (200).
+pub async fn update(state: &Rc<State>, request: &Request<'_>) -> Outcome {
+    let config = body::from_slice(request.body)?;
+    put(state, vec![config]).await
+}
+
+/// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST (225).
+pub async fn update_list(state: &Rc<State>, request: &Request<'_>) -> Outcome {
+    let configs = body::from_slice::<SubscriptionGroupList>(request.body)?.group_config_list;
+    put(state, configs).await
+}
+
+async fn put(state: &Rc<State>, configs: Vec<SubscriptionGroupConfig>) -> Outcome {
+    for config in &configs {
+        if let Some(problem) = names::group_name_problem(&config.group_name) {
+            return Err(Refusal::invalid(problem));
+        }
+        if !(0..=QUEUES_PER_TOPIC_MAX).contains(&config.retry_queue_nums) {
+            return Err(Refusal::invalid(format!(
+                "The group[{}] may have 0 to {QUEUES_PER_TOPIC_MAX} retry queues.",
+                config.group_name
+            )));
+        }
+    }
+    if state.groups.borrow().len() + configs.len() > GROUPS_MAX {
+        return Err(Refusal::system_error(format!("this broker has its {GROUPS_MAX} consumer groups")));
+    }
+    state.change(|reply| Change::PutGroups { configs, reply }).await.map_err(Refusal::system_error)?;
+    Ok(Answer::empty())
+}
+
+/// DELETE_SUBSCRIPTIONGROUP (207).
+pub async fn delete(state: &Rc<State>, request: &Request<'_>) -> Outcome {
+    let header = DeleteGroupHeader::decode(&request.header.fields)?;
+    let group = header.group.cow().into_owned();
+    let name = group.clone();
+    state.change(|reply| Change::DeleteGroup { group: name, reply }).await.map_err(Refusal::system_error)?;
+    let query = ShardQuery::DeleteGroup { group, clean_offset: header.clean_offset };
+    for answer in state.query_all(query).await {
+        if let ShardAnswer::Failed(remark) = answer {
+            return Err(Refusal::system_error(remark));
+        }
+    }
+    Ok(Answer::empty())
+}
+
+/// GET_ALL_SUBSCRIPTIONGROUP_CONFIG (201): everything, or a page when the caller counts.
+pub fn all(state: &State, request: &Request<'_>) -> Outcome {
+    let header = GetAllGroupsHeader::decode(&request.header.fields)?;
+    let groups = state.groups.borrow();
+    let page = page(
+        groups.len(),
+        header.group_seq,
+        header.groups_max,
+        header
+            .data_version
+            .map(|text| body::from_slice(text.cow().as_bytes()).ok() == Some(groups.version())),
+    );
+    let chosen = groups.iter().skip(page.start).take(page.len());
+    let table = SubscriptionGroupTable {
+        data_version: groups.version(),
+        forbidden_table: groups.forbidden().clone(),
+        subscription_group_table: chosen.map(|(name, config)| (name.clone(), (**config).clone())).collect(),
+    };
+    Ok(Answer::json(&table).field("totalGroupNum", groups.len()))
+}
+
+/// GET_SUBSCRIPTIONGROUP_CONFIG (352).
+pub fn one(state: &State, request: &Request<'_>) -> Outcome {
+    let group = GroupHeader::decode(&request.header.fields)?.group;
+    let groups = state.groups.borrow();
+    match groups.find(&group.cow()) {
+        Some(config) => Ok(Answer::json(&**config)),
+        None => Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, "No group in this broker")),
+    }
+}

@@ -1,0 +1,29 @@
+//! What the broker tells clients unasked.
+
+use rmq_protocol::header::Codec;
+use rmq_protocol::request_code::RequestCode;
+use rmq_protocol::writer::FrameWriter;
+
+use super::link::MessageModel;
+use super::state::State;
+
+/// NOTIFY_CONSUMER_IDS_CHANGED to every client of the group: they rebalance at once.
+///
+/// Broadcasting groups share nothing, so nobody there is disturbed.
+pub fn notify_members(state: &State, group: &str) {
+    let wanted = state.settings.notify_consumers
+        && state.groups.borrow().find(group).is_none_or(|config| config.notify_consumer_ids_changed_enable);
+    let clients = state.clients.borrow();
+    let Some(members) = clients.consumer_group(group) else { return };
+    if !wanted || members.message_model == MessageModel::Broadcasting {
+        return;
+    }
+    let mut frame = Vec::new();
+    // JSON, whatever the client speaks: every client reads it. One-way, so the opaque matters to nobody.
+    FrameWriter::request(&mut frame, Codec::Json, RequestCode::NOTIFY_CONSUMER_IDS_CHANGED, 0, true)
+        .field("consumerGroup", group)
+        .finish();
+    for connection in members.clients.keys() {
+        state.links.send(*connection, frame.clone());
+    }
+}
