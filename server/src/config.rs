@@ -20,5 +20,6 @@ pub use error::{ConfigError, Place};
 pub use machine::Machine;
 pub use namesrv::NamesrvConfig;
 pub use own::OwnConfig;
+pub use properties::{Property, SyntaxError, parse as parse_properties};
 pub use value::{BrokerRole, Cpus, DelayLevels, DeleteHours, FlushDiskType, NameServers};
 pub use warning::Warning;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::keys::NAMESRV_TABLES;
+use super::keys::{self, NAMESRV_TABLES};
 use super::machine::Machine;
 use super::settings::{Settings, Source, typed};
 use super::warning::Warning;
@@ -48,6 +48,20 @@ impl NamesrvConfig {
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let file = file.map(Source::open).transpose()?;
         Self::resolve(&Machine::detect(), file.as_ref(), overrides)
+    }
+
+    /// The configuration after UPDATE_NAMESRV_CONFIG. Keys that no name server has are ignored.
+    pub fn changed(&self, changes: &[(String, String)]) -> Result<Self, ConfigError> {
+        let known = |key: &str| keys::find(NAMESRV_TABLES, key).is_some();
+        let kept = self.lines.iter().filter(|(_, value)| !value.is_empty());
+        let settings: Vec<(String, String)> =
+            kept.chain(changes.iter().filter(|(key, _)| known(key))).cloned().collect();
+        Ok(Self::resolve(&Machine::detect(), None, &settings)?.0)
+    }
+
+    /// The text of GET_NAMESRV_CONFIG: sorted `key=value` lines without the unset keys.
+    pub fn dump(&self) -> String {
+        self.all.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
     }
 
     fn resolve(
@@ -104,6 +118,18 @@ mod tests {
         assert_eq!((config.listen_port, config.order_message_enable), (9877, true));
         assert_eq!(config.config_store_path, Path::new("namesrv.conf"));
         assert_eq!(warnings, [Warning::Inert { keys: vec!["serverWorkerThreads"] }]);
+    }
+
+    #[test]
+    fn a_change_at_run_time_keeps_the_rest() {
+        let (config, _) = resolve("listenPort=9877").unwrap();
+        let change = |key: &str, value: &str| config.changed(&[(key.to_owned(), value.to_owned())]);
+        let changed = change("orderMessageEnable", " true").unwrap();
+        assert!(changed.order_message_enable && changed.listen_port == 9877);
+        assert_eq!(changed.config_store_path, Path::new("namesrv.conf"));
+        assert!(changed.dump().contains("\norderMessageEnable=true\n"));
+        assert_eq!(change("nonsense", "1").unwrap().dump(), config.dump());
+        assert!(change("listenPort", "many").is_err());
     }
 
     #[test]
