@@ -263,4 +263,14 @@ mod tests {
         let source = PropertiesSource::client(Text::new("A\x01b"));
         assert_eq!(source.encoded_len(), 3, "without additions the text stays as it is");
     }
+
+    /// Found by a Java client whose property ended in a backslash.
+    #[test]
+    fn a_backslash_in_unescaped_text_is_stored_as_it_is() {
+        let raw = b"path\x01C:\\temp \\u0041\x02";
+        let source = PropertiesSource::client(Text::plain(raw));
+        let mut out = vec![0; source.encoded_len()];
+        source.encode_into(&mut out);
+        assert_eq!(out, raw);
+    }
 }

@@ -146,6 +146,10 @@ impl<'a> Text<'a> {
     /// Feeds the decoded bytes to `sink` run by run until it returns false; returns false if it did.
     pub(crate) fn for_each_run(&self, mut sink: impl FnMut(&[u8]) -> bool) -> bool {
         let mut rest = self.raw;
+        // A backslash in text without escapes is just a backslash.
+        if self.escapes == Escapes::Absent {
+            return rest.is_empty() || sink(rest);
+        }
         while let Some(at) = find_either(rest, 0, b'\\', b'\\') {
             if at > 0 && !sink(&rest[..at]) {
                 return false;
