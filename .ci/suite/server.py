@@ -105,6 +105,8 @@ class Ours(Server):
     def __init__(self, directory, binary):
         super().__init__(directory)
         self.binary = Path(binary).resolve()
+        if not self.binary.exists():
+            raise StartError(f"{self.binary} is not there; build it with: cargo build --release")
         self.start()
 
     def start(self):
