@@ -40,6 +40,8 @@ header! {
     pub struct QueueHeader<'a> {
         topic: Text<'a> = "topic",
         queue_id: i32 = "queueId",
+        /// Sent with 30; makes no difference.
+        committed: Option<bool> = "committed",
     }
 }
 

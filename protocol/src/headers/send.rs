@@ -146,6 +146,8 @@ header! {
 
 header! {
     pub struct RecallMessageResponseHeader<'a> {
+        /// The UNIQ_KEY of the message that was recalled.
         message_id: Text<'a> = "msgId",
+        region: Option<Text<'a>> = "MSG_REGION",
     }
 }
