@@ -108,7 +108,7 @@ impl Control {
         let initial_offsets = offsets.rows();
         let delay_offsets = delays.rows();
         let state = Rc::new(State {
-            registrar: Registrar::new(&settings.name_servers),
+            registrar: Registrar::new(&settings.name_servers, topics.version()),
             settings,
             links,
             files,
@@ -121,6 +121,7 @@ impl Control {
             rates: RefCell::new(Rates::default()),
             changes: ChangeQueue::default(),
             serving: Serving::default(),
+            saving_offsets: tokio::sync::Mutex::new(()),
             started_ms: now_ms,
         });
         let initial = InitialState { metadata: state.metadata(), offsets: initial_offsets, delay_offsets };

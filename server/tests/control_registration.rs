@@ -153,6 +153,32 @@ fn a_lost_connection_is_mended_by_a_full_registration() {
     });
 }
 
+/// The change is applied, but not yet confirmed by the shards, when the name server asks for everything. Told
+/// with the version to come, it would not be heard a second time.
+#[test]
+fn a_change_under_way_is_announced_under_its_own_version() {
+    on_control_thread(async {
+        let dir = TestDir::new("under-way");
+        let (mut name_server, address) = NameServer::start().await;
+        let broker = TestBroker::start(dir.path(), &[("namesrvAddr", &address)]);
+        let before = name_server.accept_registration().await;
+        broker.shards.hold_publications.set(true);
+        let publication = broker.shards.until("the publication", |shards| {
+            (!shards.published.borrow().is_empty()).then(|| shards.hold_publications.clone())
+        });
+        let meanwhile = async {
+            let hold = publication.await;
+            name_server.connection = None;
+            let full = name_server.accept_registration().await;
+            assert_eq!(full.counter, before.counter);
+            hold.set(false);
+            name_server.accept_registration().await
+        };
+        let (_, increment) = tokio::join!(broker.create_topic(send_to("T")), meanwhile);
+        assert_eq!((increment.topics, increment.counter), (vec!["T".to_owned()], before.counter + 1));
+    });
+}
+
 /// One name server is dead; tools that create a topic wait for the other, and not for long.
 #[test]
 fn a_dead_name_server_delays_nobody() {

@@ -130,7 +130,9 @@ async fn commit(state: &State, changes: Vec<Change>) {
     let outcome = save(state, &group).await;
     if let Err(remark) = &outcome {
         tracing::error!("a topic or group change is taken back: {remark}");
-        group.take_back(state);
+        let altered = group.take_back(state);
+        // A registration in between may have told of it.
+        state.registrar.announce(state, altered.into_iter());
         for answer in group.answers {
             answer(Err(remark));
         }
@@ -266,14 +268,17 @@ impl Group {
         }));
     }
 
-    fn take_back(&mut self, state: &State) {
+    /// Returns the topics concerned.
+    fn take_back(&mut self, state: &State) -> Vec<String> {
         let now_ms = state.now_ms();
+        let altered = self.topics.iter().map(|(topic, _)| topic.clone()).collect();
         for (topic, before) in self.topics.drain(..).rev() {
             state.topics.borrow_mut().restore(topic, before, now_ms);
         }
         for (group, before) in self.groups.drain(..).rev() {
             state.groups.borrow_mut().restore(group, before, now_ms);
         }
+        altered
     }
 
     /// Groups come before topics: a shard that knows a retry topic knows its group.

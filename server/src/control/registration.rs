@@ -1,6 +1,10 @@
 //! Telling name servers what this broker has: everything at the start, after a reconnect and every 30 s; what
 //! changed at once.
 //!
+//! A name server takes over a topic it knows only when the version differs from the one it heard last. So the
+//! version it is told is that of the last committed change: one that is still being written has a later one to
+//! come, and is heard again with it.
+//!
 //! One task per name server, so that a dead one never delays another. A name server forgets the broker when
 //! the connection closes, so a lost connection is noticed at once and mended by a full registration.
 
@@ -18,7 +22,7 @@ use super::changes::Change;
 use super::name_server::{Lost, NameServerConnection};
 use super::state::State;
 use super::topics::{PERM_READ, PERM_WRITE};
-use rmq_protocol::body::{RegisterBrokerBody, TopicConfig, TopicConfigTable};
+use rmq_protocol::body::{DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigTable};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +35,8 @@ const INCREMENT_TOPICS_MAX: usize = 1_000;
 
 pub struct Registrar {
     targets: Vec<Rc<Target>>,
+    /// Of the last change that was announced.
+    version: Cell<DataVersion>,
 }
 
 /// One name server as the others see it: what it still has to hear.
@@ -56,7 +62,7 @@ enum Todo {
 }
 
 impl Registrar {
-    pub fn new(name_servers: &[String]) -> Self {
+    pub fn new(name_servers: &[String], version: DataVersion) -> Self {
         let target = |address: &String| {
             Rc::new(Target {
                 address: address.clone(),
@@ -69,7 +75,7 @@ impl Registrar {
                 gone: Cell::new(false),
             })
         };
-        Self { targets: name_servers.iter().map(target).collect() }
+        Self { targets: name_servers.iter().map(target).collect(), version: Cell::new(version) }
     }
 
     /// Starts the tasks on the current `LocalSet`; they end after `stop`.
@@ -82,6 +88,7 @@ impl Registrar {
     /// Topics that changed or went; the name servers hear of them at once. A deleted topic is not announced:
     /// name servers keep it until a tool removes it there.
     pub fn announce(&self, state: &State, topics: impl Iterator<Item = String>) {
+        self.version.set(state.topics.borrow().version());
         let topics: Vec<String> =
             topics.filter(|topic| state.topics.borrow().find(topic).is_some()).collect();
         if topics.is_empty() {
@@ -245,7 +252,7 @@ fn body(state: &State, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
         (name.clone(), config)
     });
     let topics = TopicConfigTable {
-        data_version: topics.version(),
+        data_version: state.registrar.version.get(),
         topic_config_table: chosen.collect(),
         ..TopicConfigTable::default()
     };

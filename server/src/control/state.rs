@@ -34,6 +34,8 @@ pub struct State {
     pub changes: ChangeQueue,
     pub serving: Serving,
     pub registrar: Registrar,
+    /// Held while offsets are written, so that there is one writer, and the last save waits for the one before.
+    pub saving_offsets: tokio::sync::Mutex<()>,
     pub started_ms: i64,
 }
 
@@ -115,6 +117,7 @@ impl State {
     }
 
     pub async fn save_consumer_offsets(&self) -> Result<(), String> {
+        let _one_writer = self.saving_offsets.lock().await;
         let Some(content) = self.offsets.borrow_mut().take_changed() else { return Ok(()) };
         let outcome = self.save(&self.files.offsets, content).await;
         if outcome.is_err() {
@@ -124,6 +127,7 @@ impl State {
     }
 
     pub async fn save_delay_offsets(&self) -> Result<(), String> {
+        let _one_writer = self.saving_offsets.lock().await;
         let Some(content) = self.delays.borrow_mut().take_changed() else { return Ok(()) };
         let outcome = self.save(&self.files.delays, content).await;
         if outcome.is_err() {

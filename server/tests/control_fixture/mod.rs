@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,8 @@ pub struct FakeShards {
     pub on_publish: RefCell<Option<Look>>,
     pub queries: RefCell<Vec<(usize, ShardQuery)>>,
     pub answers: RefCell<Vec<(usize, ShardQuery, ShardAnswer)>>,
+    /// While set, no publication ends.
+    pub hold_publications: Rc<Cell<bool>>,
     arrived: Notify,
 }
 
@@ -70,7 +72,12 @@ impl ShardLinks for FakeShards {
         }
         self.published.borrow_mut().extend(changes.iter().cloned());
         self.arrived.notify_waiters();
-        Box::pin(tokio::task::yield_now())
+        let hold = self.hold_publications.clone();
+        Box::pin(async move {
+            while hold.get() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
     }
 
     fn query(&self, shard: usize, query: ShardQuery) -> LocalFuture<ShardAnswer> {
