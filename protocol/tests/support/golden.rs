@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+// The fuzzer reads the bytes only.
+#[allow(dead_code)]
 pub struct Recorded {
     /// Folder, scenario and line, for messages.
     pub place: String,
