@@ -81,6 +81,10 @@ impl Entries {
         self.chunks.get(chunk)?.get(offset)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.chunks.iter().flatten()
+    }
+
     pub fn first(&self) -> Option<&Entry> {
         self.at(0)
     }

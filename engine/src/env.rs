@@ -4,6 +4,7 @@
 //! Everything belongs to one thread; nothing here is `Send`.
 
 pub mod glommio;
+pub mod sim;
 
 use std::any::Any;
 use std::future::Future;

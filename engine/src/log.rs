@@ -87,6 +87,7 @@ impl<E: Env> Log<E> {
         };
         self.write_frame(0, Kind::SEAL, 0, 0, |_| {});
         self.active().sealed_end.set(Some(self.end));
+        self.active().last_ms.set(self.last_ms);
         self.files.push_back(next);
         self.end = FIRST_FRAME;
         Ok(())

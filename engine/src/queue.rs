@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::entry::{Entries, Entry};
-use crate::offset::{QueueName, QueueNumber};
+use crate::offset::{LogPosition, QueueName, QueueNumber};
 
 /// Entries of one queue in one segment, in memory.
 pub(crate) struct Run {
@@ -25,6 +25,8 @@ pub(crate) struct Span {
     pub count: u32,
     /// Number of the first entry among all of the file.
     pub entries_at: u32,
+    /// What the entries' store times are relative to.
+    pub base_ms: i64,
     pub first_ms: i64,
     pub last_ms: i64,
 }
@@ -32,6 +34,8 @@ pub(crate) struct Span {
 pub(crate) struct Queue {
     pub number: QueueNumber,
     pub name: QueueName,
+    /// Where its declaration is, if this start wrote it.
+    pub declared: LogPosition,
     pub spans: VecDeque<Span>,
     pub runs: VecDeque<Run>,
     /// Offset of the next append.
@@ -67,7 +71,8 @@ impl Span {
 
 impl Queue {
     pub fn new(number: QueueNumber, name: QueueName, next: i64) -> Self {
-        Self { number, name, spans: VecDeque::new(), runs: VecDeque::new(), next, visible: next }
+        let declared = LogPosition::default();
+        Self { number, name, declared, spans: VecDeque::new(), runs: VecDeque::new(), next, visible: next }
     }
 
     pub fn min(&self) -> i64 {
@@ -103,6 +108,16 @@ impl Queue {
         let index = self.runs.iter().rposition(|run| run.first <= offset)?;
         let run = &self.runs[index];
         (offset < run.end()).then_some((index, run))
+    }
+
+    /// The run of one segment.
+    pub fn run_in(&self, segment: u64) -> Option<&Run> {
+        self.runs.iter().find(|run| run.segment == segment)
+    }
+
+    /// The offset of the next record as the queue stood where a segment began.
+    pub fn next_at_start_of(&self, segment: u64) -> i64 {
+        self.runs.iter().find(|run| run.segment >= segment).map_or(self.next, |run| run.first)
     }
 
     /// Of an entry that is still in memory.
@@ -164,7 +179,15 @@ mod tests {
         }
         queue.publish(30);
         for (segment, first) in [(0, 0), (1, 10)] {
-            queue.add_span(Span { segment, first, count: 10, entries_at: 0, first_ms: 0, last_ms: 0 });
+            queue.add_span(Span {
+                segment,
+                first,
+                count: 10,
+                entries_at: 0,
+                base_ms: 0,
+                first_ms: 0,
+                last_ms: 0,
+            });
             queue.drop_run(segment);
         }
         assert_eq!(queue.min(), 0);

@@ -75,10 +75,6 @@ impl QueueTable {
         self.queues.iter().flatten()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
-        self.queues.iter_mut().flatten()
-    }
-
     /// Numbers of all live queues, ascending: a list to walk with awaits in between.
     pub fn numbers(&self) -> Vec<QueueNumber> {
         let mut numbers: Vec<_> = self.iter().map(|queue| queue.number).collect();

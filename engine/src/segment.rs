@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::limits::BLOCK_BYTES;
 
 const MAGIC: [u8; 8] = *b"rmqSEGM\0";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 const COVERED_BYTES: usize = 512;
 
 /// `previous` of a log's first segment.

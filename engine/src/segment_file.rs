@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
 use crate::frame::Seed;
-use crate::limits::{FIRST_FRAME, ZERO_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, FIRST_FRAME, ZERO_BYTES_MAX};
 use crate::notify::Changes;
 
 pub(crate) struct SegmentFile<E: Env> {
@@ -26,9 +26,13 @@ pub(crate) struct SegmentFile<E: Env> {
     zeroing: Cell<bool>,
     unsynced_zeros: Cell<u32>,
     moved: Changes,
+    /// Newest store time in the segment, once it is sealed.
+    pub last_ms: Cell<i64>,
     /// Behind the SEAL frame, once there is one.
     pub sealed_end: Cell<Option<u32>>,
 }
+
+const BLOCK: u32 = BLOCK_BYTES as u32;
 
 /// Zeros written before their extents are made durable together.
 const ZERO_SYNC_BYTES: u32 = 8 << 20;
@@ -61,17 +65,14 @@ impl<E: Env> SegmentFile<E> {
             zeroing: Cell::new(false),
             unsynced_zeros: Cell::new(0),
             moved: Changes::default(),
+            last_ms: Cell::new(base_ms),
             sealed_end: Cell::new(None),
         })
     }
 
-    pub fn frontier(&self) -> u32 {
-        self.frontier.get()
-    }
-
     /// Blocks below this hold frames already: zeros must stay away from them.
     pub fn start_at(&self, end: u32) {
-        self.frontier.set(end.next_multiple_of(crate::limits::BLOCK_BYTES as u32));
+        self.frontier.set(end.next_multiple_of(BLOCK));
     }
 
     /// Before the flusher writes up to `end`. If the zero-filler fell behind, the flusher overtakes it.
@@ -88,7 +89,7 @@ impl<E: Env> SegmentFile<E> {
     /// Writes one piece of zeros if the frontier is below `target`; false when there is nothing to do.
     pub async fn write_zeros(&self, target: u32) -> Result<bool, Error> {
         let from = self.frontier.get();
-        let target = target.min(self.size);
+        let target = target.min(self.size).next_multiple_of(BLOCK);
         if from >= target {
             return self.sync_zeros().await;
         }

@@ -8,27 +8,36 @@
 //! readers when it is acknowledged, never before.
 
 mod append;
+mod cold_read;
+mod disk;
 mod flusher;
 mod preparer;
 mod read;
+mod retention;
+mod sealer;
+mod stop;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub use append::{Appended, RecordPlan, Stamp};
 pub use read::{CachedRead, Read};
 
+use self::disk::Disk;
 use crate::env::{Class, Env, LockGuard};
 use crate::error::Error;
 use crate::log::{Log, Pending};
 use crate::notify::{Changes, Notify};
-use crate::offset::{LogPosition, QueueName, QueueNumber, QueueOffset};
+use crate::offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
 use crate::options::{FlushMode, StoreOptions};
+use crate::queue::Queue;
 use crate::queue_table::QueueTable;
 use crate::schema::Schema;
 use crate::segment;
-use crate::store::ShardSeed;
+use crate::segment_file::SegmentFile;
+use crate::store::{Sealed, ShardSeed};
 use crate::superblock::Shared;
 use crate::tail::Tail;
 use crate::watermarks::Watermarks;
@@ -53,12 +62,15 @@ pub struct Shard<E: Env> {
     options: StoreOptions,
     schema: Arc<dyn Schema>,
     shared: Arc<Shared>,
-    /// Keeps the store's directory locked as long as any shard lives.
-    _lock: LockGuard,
+    /// Keeps the store's directory locked until the last shard is shut down.
+    lock: RefCell<Option<LockGuard>>,
     state: Cell<State>,
     marks: Watermarks,
     log: RefCell<Log<E>>,
     queues: RefCell<QueueTable>,
+    /// Deleted queues with the place of their deletion, until a queue map knows of it.
+    buried: RefCell<Vec<(LogPosition, Queue)>>,
+    disk: Disk<E>,
     next_queue: Cell<u32>,
     counters: Counters,
     on_progress: RefCell<Option<OnProgress>>,
@@ -69,6 +81,18 @@ pub struct Shard<E: Env> {
     /// The preparer is asked again when the log's end passes this.
     prepare_at: Cell<u32>,
     unsynced: Notify,
+    seal: Notify,
+    /// Written segments that wait for their index file.
+    sealing: RefCell<VecDeque<Rc<SegmentFile<E>>>>,
+    /// Indexed segments whose entries are still in memory as well.
+    indexed: RefCell<VecDeque<u64>>,
+    /// Segments that retention may delete, oldest first.
+    sealed: RefCell<VecDeque<Sealed>>,
+    map_sequence: Cell<u64>,
+    /// A segment is being deleted.
+    deleting: Cell<bool>,
+    /// How many deletions of the whole store were noticed here.
+    deleted_seen: Cell<usize>,
     tasks: Tasks,
 }
 
@@ -112,6 +136,14 @@ pub struct ShardStats {
     pub cold_reads: u64,
     pub unflushed_bytes: u64,
     pub tail_cache_bytes: usize,
+    pub read_cache_bytes: usize,
+    /// Sealed segments and the one being written.
+    pub segments: usize,
+    pub min_physical_offset: PhysicalOffset,
+    /// Behind the newest acknowledged byte.
+    pub max_physical_offset: PhysicalOffset,
+    /// Newest store time in the oldest segment that is complete.
+    pub oldest_segment_ms: Option<i64>,
     pub queues: usize,
     pub disk_full: bool,
     pub stopped: bool,
@@ -146,6 +178,11 @@ impl<E: Env> Shard<E> {
         let start = LogPosition { segment: active.number, offset: end };
         let mut log = Log::new(tail, Rc::new(active), end, options.segment_size_bytes, epoch);
         log.last_ms = seed.last_ms;
+        if let Some(spare) = seed.spare {
+            let file = preparer::open_segment(&env, &options, store_id, spare.number, spare.base_ms).await?;
+            log.spare = Some(Rc::new(file));
+        }
+        let disk = Disk::new(options.read_cache_bytes);
 
         let mut queues = QueueTable::default();
         for queue in seed.queues {
@@ -159,11 +196,13 @@ impl<E: Env> Shard<E> {
             options,
             schema,
             shared,
-            _lock: lock,
+            lock: RefCell::new(Some(lock)),
             state: Cell::new(State::Running),
             marks: Watermarks::new(start),
             log: RefCell::new(log),
             queues: RefCell::new(queues),
+            buried: RefCell::default(),
+            disk,
             next_queue: Cell::new(seed.next_queue),
             counters: Counters::default(),
             on_progress: RefCell::default(),
@@ -173,10 +212,18 @@ impl<E: Env> Shard<E> {
             prepare: Notify::default(),
             prepare_at: Cell::new(0),
             unsynced: Notify::default(),
+            seal: Notify::default(),
+            sealing: RefCell::default(),
+            indexed: RefCell::default(),
+            sealed: RefCell::new(seed.sealed.into()),
+            map_sequence: Cell::new(seed.map_sequence),
+            deleting: Cell::new(false),
+            deleted_seen: Cell::new(0),
             tasks: Tasks::default(),
         });
         shard.spawn(Class::Foreground, Rc::clone(&shard).flush_groups());
         shard.spawn(Class::Background, Rc::clone(&shard).prepare_ahead());
+        shard.start_sealer();
         if let FlushMode::Async { interval_ms, bytes } = shard.options.flush {
             shard.spawn(Class::Background, Rc::clone(&shard).sync_regularly(interval_ms, bytes));
         }
@@ -200,6 +247,11 @@ impl<E: Env> Shard<E> {
 
     pub fn queues(&self) -> Vec<(QueueNumber, QueueName)> {
         self.queues.borrow().iter().map(|queue| (queue.number, queue.name.clone())).collect()
+    }
+
+    /// Behind the newest frame in memory.
+    pub fn appended(&self) -> LogPosition {
+        self.marks.appended()
     }
 
     pub fn written(&self) -> LogPosition {
@@ -242,6 +294,8 @@ impl<E: Env> Shard<E> {
 
     pub fn stats(&self) -> ShardStats {
         let log = self.log.borrow();
+        let sealed = self.sealed.borrow();
+        let oldest = sealed.front().map_or(self.acknowledged().segment, |sealed| sealed.number);
         let counters = &self.counters;
         ShardStats {
             records: counters.records.get(),
@@ -252,6 +306,11 @@ impl<E: Env> Shard<E> {
             cold_reads: counters.cold_reads.get(),
             unflushed_bytes: counters.bytes_appended.get() - counters.bytes_written.get(),
             tail_cache_bytes: log.tail.held_bytes(),
+            read_cache_bytes: self.disk.cached_bytes(),
+            segments: sealed.len() + log.files.len(),
+            min_physical_offset: self.physical(LogPosition { segment: oldest, offset: 0 }),
+            max_physical_offset: self.physical(self.acknowledged()),
+            oldest_segment_ms: sealed.front().map(|sealed| sealed.last_ms),
             queues: self.queues.borrow().iter().count(),
             disk_full: log.disk_full,
             stopped: self.state.get() == State::Poisoned,
@@ -259,14 +318,16 @@ impl<E: Env> Shard<E> {
         }
     }
 
+    fn physical(&self, at: LogPosition) -> PhysicalOffset {
+        PhysicalOffset(at.segment as i64 * self.options.segment_size_bytes as i64 + i64::from(at.offset))
+    }
+
     /// Nothing after a failed write or flush is acknowledged: what the disk holds is known only after a restart.
     fn poison(&self, error: &Error) {
         tracing::error!(shard = self.index, %error, "the log stopped; restart to recover from disk");
         self.remember(error);
         self.state.set(State::Poisoned);
-        for task in [&self.work, &self.prepare, &self.unsynced] {
-            task.notify();
-        }
+        self.wake_tasks();
         let told = self.on_progress.borrow().clone();
         if let Some(told) = told {
             told(Progress::Stopped);
@@ -277,19 +338,13 @@ impl<E: Env> Shard<E> {
         self.counters.last_error.replace(Some(error.to_string()));
     }
 
-    fn is_running(&self) -> bool {
-        self.state.get() == State::Running
-    }
-
-    /// Refuses appends, brings everything appended to disk and ends the shard's tasks.
-    pub async fn shutdown(self: Rc<Self>) -> Result<(), Error> {
-        if self.state.get() == State::Running {
-            self.state.set(State::Stopping);
-        }
-        for task in [&self.work, &self.prepare, &self.unsynced] {
+    fn wake_tasks(&self) {
+        for task in [&self.work, &self.prepare, &self.unsynced, &self.seal] {
             task.notify();
         }
-        self.tasks.ended.wait_for(|| self.tasks.running.get() == 0).await;
-        if self.state.get() == State::Poisoned { Err(Error::Poisoned) } else { Ok(()) }
+    }
+
+    fn is_running(&self) -> bool {
+        self.state.get() == State::Running
     }
 }

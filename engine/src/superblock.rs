@@ -141,8 +141,8 @@ struct State {
 const WRITER_WAIT_US: u64 = 500;
 
 impl Shared {
-    pub fn new(dir: &Path, superblock: Superblock) -> Self {
-        let next_number = superblock.number_high;
+    /// Numbers from `next_number` on were never given; the superblock on disk is the one given.
+    pub fn new(dir: &Path, superblock: Superblock, next_number: u64) -> Self {
         let state = Mutex::new(State { superblock, next_number, deleted: Vec::new() });
         Self { dir: dir.to_owned(), state, writing: AtomicBool::new(false) }
     }

@@ -1,5 +1,7 @@
 //! The engine on real executors and a real file system.
 
+mod common;
+
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -8,24 +10,8 @@ use std::sync::Arc;
 use glommio::{LocalExecutorBuilder, Placement};
 use rmq_engine::env::glommio::GlommioEnv;
 use rmq_engine::{
-    CachedRead, FlushMode, Progress, QueueOffset, Read, ReadLimits, RecordMeta, RecordPlan, Schema, Shard,
-    Store, StoreOptions,
+    CachedRead, FlushMode, Progress, QueueOffset, Read, ReadLimits, Shard, Store, StoreOptions,
 };
-
-/// length u32, queue offset i64, store time i64, filter code i64, body
-struct TestSchema;
-
-impl Schema for TestSchema {
-    fn describe(&self, record: &[u8]) -> Option<RecordMeta> {
-        let long = |at: usize| record.get(at..at + 8).map(|b| i64::from_le_bytes(b.try_into().unwrap()));
-        Some(RecordMeta {
-            len: u32::from_le_bytes(record.get(..4)?.try_into().ok()?),
-            queue_offset: QueueOffset(long(4)?),
-            store_timestamp_ms: long(12)?,
-            filter_code: long(20)?,
-        })
-    }
-}
 
 struct TestDir(PathBuf);
 
@@ -54,22 +40,13 @@ fn on_executor<F: Future<Output = ()> + 'static>(work: impl FnOnce() -> F + Send
 
 async fn open(options: StoreOptions) -> Rc<Shard<GlommioEnv>> {
     let env = GlommioEnv::new();
-    let mut seeds = Store::open(&env, options, Arc::new(TestSchema), &|_| 0).await.unwrap();
+    let mut seeds = Store::open(&env, options, Arc::new(common::TestSchema), &|_| 0).await.unwrap();
     Shard::start(env, seeds.remove(0)).await.unwrap()
 }
 
 fn append(shard: &Shard<GlommioEnv>, topic: &str, body: &[u8]) -> rmq_engine::Appended {
     let queue = shard.declare_queue(topic, 0).unwrap();
-    let plan = RecordPlan { len: 28 + body.len() as u32, filter_code: 5 };
-    shard
-        .append(queue, &[plan], |_, out, stamp| {
-            out[..4].copy_from_slice(&plan.len.to_le_bytes());
-            out[4..12].copy_from_slice(&stamp.queue_offset.0.to_le_bytes());
-            out[12..20].copy_from_slice(&stamp.store_timestamp_ms.to_le_bytes());
-            out[20..28].copy_from_slice(&5i64.to_le_bytes());
-            out[28..].copy_from_slice(body);
-        })
-        .unwrap()
+    common::append(shard, queue, &[body.to_vec()]).unwrap()
 }
 
 /// Waits until the shard acknowledged a position.
@@ -114,5 +91,86 @@ fn what_is_acknowledged_can_be_read() {
             }
             shard.shutdown().await.unwrap();
         });
+    }
+}
+
+const LIFE: &str = "RMQ_ENGINE_TEST_LIFE";
+const RECORDS_PER_LIFE: usize = 600;
+
+/// Rolls, seals, cold reads, clean stops and a `kill -9`, each life in a process of its own.
+#[test]
+fn a_store_is_found_again() {
+    if let Ok(life) = std::env::var(LIFE) {
+        let mut words = life.split(' ');
+        let mut word = || words.next().unwrap().to_owned();
+        return live(word().into(), both_modes()[word().parse::<usize>().unwrap()], word().parse().unwrap());
+    }
+    for n in 0..both_modes().len() {
+        let dir = TestDir::new(&format!("again-{n}"));
+        for life in 0..4 {
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["a_store_is_found_again", "--exact", "--nocapture"])
+                .env(LIFE, format!("{} {n} {life}", dir.0.display()))
+                .stdout(std::process::Stdio::null())
+                .status()
+                .unwrap();
+            let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+            assert!(status.success() || (ends_by_kill(life) && signal == Some(libc::SIGKILL)), "{status}");
+        }
+    }
+}
+
+fn ends_by_kill(life: usize) -> bool {
+    life % 2 == 1
+}
+
+fn live(dir: PathBuf, flush: FlushMode, life: usize) {
+    let options = StoreOptions {
+        segment_size_bytes: 1 << 20,
+        tail_cache_bytes: 512 << 10,
+        flush,
+        ..StoreOptions::new(dir)
+    };
+    on_executor(move || async move {
+        let shard = open(options).await;
+        if let Some(queue) = shard.find_queue("topic", 0) {
+            assert_eq!(shard.max_offset(queue).0, (life * RECORDS_PER_LIFE) as i64);
+        }
+        let mut sent = 0;
+        while sent < RECORDS_PER_LIFE {
+            let queue = shard.declare_queue("topic", 0).unwrap();
+            let number = (life * RECORDS_PER_LIFE + sent) as u32;
+            match common::append(&shard, queue, &[number.to_le_bytes().repeat(1000)]) {
+                Ok(appended) => {
+                    sent += 1;
+                    acknowledged(&shard, appended.end).await;
+                }
+                Err(rmq_engine::AppendError::Busy) => {
+                    glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        read_all(&shard).await;
+        if ends_by_kill(life) {
+            // SAFETY: a signal to ourselves; there is nothing after it.
+            unsafe { libc::raise(libc::SIGKILL) };
+        }
+        shard.shutdown().await.unwrap();
+    });
+}
+
+/// Reads a queue from its first message to its last, in memory or not.
+async fn read_all(shard: &Rc<Shard<GlommioEnv>>) {
+    let queue = shard.find_queue("topic", 0).unwrap();
+    let mut at = QueueOffset(0);
+    while at < shard.max_offset(queue) {
+        let limits = ReadLimits::default();
+        let (read, bytes) = Rc::clone(shard).read(queue, at, limits, |_| true).await.unwrap();
+        for (offset, body) in common::split(&bytes) {
+            assert_eq!(body[..4], (offset as u32).to_le_bytes());
+        }
+        let Read::Found { next, .. } = read else { panic!("{read:?} at {at}") };
+        at = next;
     }
 }

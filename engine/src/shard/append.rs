@@ -5,7 +5,7 @@ use super::{Shard, State};
 use crate::entry::Entry;
 use crate::env::Env;
 use crate::error::AppendError;
-use crate::frame::{self, Kind, MARK_BYTES, PREAMBLE_BYTES};
+use crate::frame::{self, Kind, MARK_BYTES, PREAMBLE_BYTES, SEAL_BYTES};
 use crate::limits::{RECORDS_PER_FRAME_MAX, TOPIC_BYTES_MAX};
 use crate::log::{Log, Pending};
 use crate::offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
@@ -92,7 +92,7 @@ impl<E: Env> Shard<E> {
             filter_code: records[0].filter_code,
         });
         self.counters.records.set(self.counters.records.get() + records.len() as u64);
-        self.appended(log, at, end);
+        self.note_appended(log, at, end);
         Ok(Appended {
             first_queue_offset: QueueOffset(first_offset),
             first_physical_offset: PhysicalOffset(physical_base + i64::from(first_position)),
@@ -112,13 +112,12 @@ impl<E: Env> Shard<E> {
             return Err(AppendError::TooLarge);
         }
         let number = QueueNumber(self.next_queue.get());
-        self.append_plain(Kind::QUEUE, number, 4 + topic.len(), |out| {
-            frame::encode_queue(queue, topic, out)
-        })?;
+        let fill = |out: &mut [u8]| frame::encode_queue(queue, topic, out);
+        let at = self.append_plain(Kind::QUEUE, number, 4 + topic.len(), fill)?;
         // Every shard gives out its own residue, so numbers are unique in the whole store.
         self.next_queue.set(number.0 + self.options.shards as u32);
         let name = QueueName { topic: topic.to_owned(), queue };
-        self.queues.borrow_mut().insert(Queue::new(number, name, 0));
+        self.queues.borrow_mut().insert(Queue { declared: at, ..Queue::new(number, name, 0) });
         Ok(number)
     }
 
@@ -128,8 +127,9 @@ impl<E: Env> Shard<E> {
         if self.queues.borrow().queue(queue).is_none() {
             return Err(AppendError::NoSuchQueue);
         }
-        self.append_plain(Kind::QUEUE_DELETED, queue, 0, |_| {})?;
-        self.queues.borrow_mut().remove(queue);
+        let at = self.append_plain(Kind::QUEUE_DELETED, queue, 0, |_| {})?;
+        let removed = self.queues.borrow_mut().remove(queue);
+        self.buried.borrow_mut().extend(removed.map(|queue| (at, queue)));
         Ok(())
     }
 
@@ -140,13 +140,13 @@ impl<E: Env> Shard<E> {
         queue: QueueNumber,
         payload: usize,
         fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), AppendError> {
+    ) -> Result<LogPosition, AppendError> {
         let log = &mut *self.log.borrow_mut();
         let now_ms = self.env.wall_ms().max(log.last_ms);
         let at = self.make_room(log, payload, now_ms)?;
         log.write_frame(payload, kind, 0, queue.0, fill);
-        self.appended(log, at, log.position());
-        Ok(())
+        self.note_appended(log, at, log.position());
+        Ok(at)
     }
 
     fn check_running(&self) -> Result<(), AppendError> {
@@ -164,18 +164,22 @@ impl<E: Env> Shard<E> {
         }
         let before = log.active().number;
         let at = log.make_room(payload, now_ms);
-        if log.active().number != before || at == Err(AppendError::Busy) {
-            // A segment was begun or is missing: the preparer has to look.
-            self.prepare_at.set(0);
+        if log.active().number != before {
+            // The flusher has the SEAL frame to write now, whether or not another frame follows.
+            self.note_appended_bytes(u64::from(SEAL_BYTES));
             self.marks.advance_appended(log.position());
             self.prepare.notify();
         }
         at
     }
 
-    fn appended(&self, log: &Log<E>, at: LogPosition, end: LogPosition) {
+    fn note_appended_bytes(&self, bytes: u64) {
         let appended = &self.counters.bytes_appended;
-        appended.set(appended.get() + u64::from(end.offset - at.offset));
+        appended.set(appended.get() + bytes);
+    }
+
+    fn note_appended(&self, log: &Log<E>, at: LogPosition, end: LogPosition) {
+        self.note_appended_bytes(u64::from(end.offset - at.offset));
         self.marks.advance_appended(end);
         if log.end > self.prepare_at.get() {
             self.prepare.notify();

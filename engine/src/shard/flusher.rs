@@ -96,6 +96,9 @@ impl<E: Env> Shard<E> {
             let floor = LogPosition { offset: written.offset - written.offset % BLOCK, ..written };
             log.tail.trim(floor);
         }
+        if self.droppable_segment().is_some() {
+            self.seal.notify();
+        }
         self.announce_visible(&completed);
         completed.clear();
         self.completed.replace(completed);
@@ -127,6 +130,8 @@ impl<E: Env> Shard<E> {
         let next = {
             let mut log = self.log.borrow_mut();
             log.files.pop_front();
+            self.sealing.borrow_mut().push_back(Rc::clone(file));
+            self.seal.notify();
             LogPosition {
                 segment: log.files.front().expect("a sealed segment has a successor").number,
                 offset: crate::limits::FIRST_FRAME,

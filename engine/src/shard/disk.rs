@@ -1,0 +1,291 @@
+//! Bytes that left memory: blocks of log and index files, through a cache and within a budget of bytes in
+//! flight, so that a consumer replaying last week does not get in the way of producers.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::Shard;
+use crate::block_cache::{BlockCache, BlockKey, Kind};
+use crate::entry::Entry;
+use crate::env::{Env, File, OpenMode};
+use crate::error::Error;
+use crate::frame::{MARK_BYTES, PREAMBLE_BYTES, Preamble, Seed};
+use crate::index_file;
+use crate::limits::{BLOCK_BYTES, FIRST_FRAME, FRAME_ALIGN, READ_AHEAD_BYTES};
+use crate::notify::Changes;
+use crate::offset::LogPosition;
+use crate::segment;
+
+/// Unit of index reads: a few pages, since the next entries are mostly wanted as well.
+const INDEX_UNIT: usize = 4 * BLOCK_BYTES;
+/// Blocks of one read when a reader walks through the log.
+const SEQUENTIAL_BLOCKS: u64 = 4;
+const OPEN_FILES_MAX: usize = 64;
+
+pub(super) struct Disk<E: Env> {
+    cache: RefCell<BlockCache>,
+    /// Most recently used last.
+    files: RefCell<Vec<OpenFile<E>>>,
+    in_flight: Cell<usize>,
+    landed: Changes,
+}
+
+struct OpenFile<E: Env> {
+    kind: Kind,
+    segment: u64,
+    file: Rc<E::File>,
+}
+
+/// The last frame that was checked: the records of a batch are read one after the other.
+#[derive(Default)]
+pub(super) struct CheckedFrame {
+    /// Of a log that another shard may be writing: nothing of it is cached.
+    is_foreign: bool,
+    segment: u64,
+    position: u32,
+    bytes: Vec<u8>,
+}
+
+impl CheckedFrame {
+    pub fn new(is_foreign: bool) -> Self {
+        Self { is_foreign, ..Self::default() }
+    }
+
+    /// Position, preamble and payload.
+    pub fn parts(&self) -> Option<(u32, Preamble, &[u8])> {
+        let preamble = Preamble::parse(self.bytes.first_chunk()?)?;
+        let payload = self.bytes.get(PREAMBLE_BYTES..PREAMBLE_BYTES + preamble.length as usize)?;
+        Some((self.position, preamble, payload))
+    }
+}
+
+impl<E: Env> Disk<E> {
+    pub fn new(cache_bytes: usize) -> Self {
+        Self {
+            cache: RefCell::new(BlockCache::new(cache_bytes)),
+            files: RefCell::default(),
+            in_flight: Cell::new(0),
+            landed: Changes::default(),
+        }
+    }
+
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.borrow().held_bytes()
+    }
+
+    /// A segment was deleted.
+    pub async fn forget(&self, segment: u64) {
+        self.cache.borrow_mut().forget_segment(segment);
+        let gone: Vec<_> = {
+            let mut files = self.files.borrow_mut();
+            let (gone, kept) = files.drain(..).partition(|open| open.segment == segment);
+            *files = kept;
+            gone
+        };
+        close_all(gone).await;
+    }
+
+    pub async fn close(&self) {
+        let files = self.files.take();
+        close_all(files).await;
+    }
+}
+
+async fn close_all<E: Env>(files: Vec<OpenFile<E>>) {
+    for open in files {
+        // A reader that still has it drops it later; nothing was written through it.
+        if let Ok(file) = Rc::try_unwrap(open.file) {
+            let _ = file.close().await;
+        }
+    }
+}
+
+impl<E: Env> Shard<E> {
+    async fn file(&self, kind: Kind, segment: u64) -> Result<Rc<E::File>, Error> {
+        if let Some(file) = self.open_file(kind, segment) {
+            return Ok(file);
+        }
+        let path = match kind {
+            Kind::Log => segment::log_path(&self.options.dir, segment),
+            Kind::Index => segment::index_path(&self.options.dir, segment),
+        };
+        let file = Rc::new(self.env.open(&path, OpenMode::READ).await.map_err(Error::io("open", &path))?);
+        let surplus = {
+            let mut files = self.disk.files.borrow_mut();
+            files.push(OpenFile { kind, segment, file: Rc::clone(&file) });
+            if files.len() > OPEN_FILES_MAX { vec![files.remove(0)] } else { Vec::new() }
+        };
+        close_all(surplus).await;
+        Ok(file)
+    }
+
+    fn open_file(&self, kind: Kind, segment: u64) -> Option<Rc<E::File>> {
+        let mut files = self.disk.files.borrow_mut();
+        let at = files.iter().rposition(|open| open.kind == kind && open.segment == segment)?;
+        let open = files.remove(at);
+        let file = Rc::clone(&open.file);
+        files.push(open);
+        Some(file)
+    }
+
+    /// Reads within the budget of bytes in flight. A read larger than the budget goes alone.
+    async fn read_bytes(&self, kind: Kind, segment: u64, at: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let disk = &self.disk;
+        let max = self.options.cold_bytes_in_flight_max;
+        disk.landed.wait_for(|| disk.in_flight.get() == 0 || disk.in_flight.get() + len <= max).await;
+        disk.in_flight.set(disk.in_flight.get() + len);
+        let result = match self.file(kind, segment).await {
+            Ok(file) => {
+                let path = segment::log_path(&self.options.dir, segment);
+                file.read_at(at, len).await.map_err(Error::io("read", &path))
+            }
+            Err(error) => Err(error),
+        };
+        disk.in_flight.set(disk.in_flight.get() - len);
+        disk.landed.announce();
+        result
+    }
+
+    /// One cached unit of an index file, which never changes.
+    async fn index_unit(&self, segment: u64, block: u64) -> Result<Rc<Vec<u8>>, Error> {
+        let key = BlockKey { kind: Kind::Index, segment, block };
+        if let Some(bytes) = self.disk.cache.borrow().find(key) {
+            return Ok(bytes);
+        }
+        let bytes = self.read_bytes(Kind::Index, segment, block * INDEX_UNIT as u64, INDEX_UNIT).await?;
+        let bytes = Rc::new(bytes);
+        self.disk.cache.borrow_mut().insert(key, Rc::clone(&bytes));
+        Ok(bytes)
+    }
+
+    /// An entry by its slot in a sealed segment's index.
+    pub(super) async fn entry_at(&self, segment: u64, slot: u32) -> Result<Entry, Error> {
+        let (page, place) = index_file::page_of(slot);
+        let at = page * BLOCK_BYTES as u64;
+        let unit = self.index_unit(segment, at / INDEX_UNIT as u64).await?;
+        let from = (at % INDEX_UNIT as u64) as usize;
+        unit.get(from..from + BLOCK_BYTES)
+            .and_then(|bytes| index_file::entry_in(bytes, page, place))
+            .ok_or_else(|| {
+                let path = segment::index_path(&self.options.dir, segment);
+                let remedy = "remove the file and restart: it is made again from the log";
+                Error::corrupt(&path, at, "an index page is damaged", remedy)
+            })
+    }
+
+    /// How far a segment may be cached: what is written below this never changes.
+    fn settled(&self, segment: u64) -> u64 {
+        let written = self.marks.written();
+        let is_own = self.log.borrow().files.iter().any(|file| file.number == segment);
+        match is_own {
+            true if segment == written.segment => {
+                u64::from(written.offset - written.offset % BLOCK_BYTES as u32)
+            }
+            true => 0,
+            false => self.options.segment_size_bytes,
+        }
+    }
+
+    /// One unit of a log file, with more of them behind it for a reader that comes from the unit before.
+    async fn log_unit(&self, segment: u64, block: u64, is_foreign: bool) -> Result<Rc<Vec<u8>>, Error> {
+        const UNIT: u64 = READ_AHEAD_BYTES as u64;
+        let key = |block| BlockKey { kind: Kind::Log, segment, block };
+        let (found, units) = {
+            let cache = self.disk.cache.borrow();
+            let is_sequential = block > 0 && cache.contains(key(block - 1));
+            (cache.find(key(block)), if is_sequential { SEQUENTIAL_BLOCKS } else { 1 })
+        };
+        if let Some(bytes) = found.filter(|_| !is_foreign) {
+            return Ok(bytes);
+        }
+        let settled = if is_foreign { 0 } else { self.settled(segment) };
+        let at = block * UNIT;
+        let len = (units * UNIT).min(self.options.segment_size_bytes - at) as usize;
+        let bytes = self.read_bytes(Kind::Log, segment, at, len).await?;
+        let mut first = None;
+        for (n, unit) in bytes.chunks(READ_AHEAD_BYTES).enumerate() {
+            let end = at + (n * READ_AHEAD_BYTES + unit.len()) as u64;
+            if n > 0 && end > settled {
+                break;
+            }
+            let unit = Rc::new(unit.to_vec());
+            if end <= settled {
+                self.disk.cache.borrow_mut().insert(key(block + n as u64), Rc::clone(&unit));
+            }
+            first.get_or_insert(unit);
+        }
+        Ok(first.unwrap_or_default())
+    }
+
+    /// Copies a range of a log file; false if the file ends before.
+    async fn copy_range(
+        &self,
+        segment: u64,
+        from: u32,
+        len: usize,
+        frame: &mut CheckedFrame,
+    ) -> Result<bool, Error> {
+        let (out, is_foreign) = (&mut frame.bytes, frame.is_foreign);
+        out.clear();
+        let mut at = from as usize;
+        let end = at + len;
+        while at < end {
+            let unit = self.log_unit(segment, (at / READ_AHEAD_BYTES) as u64, is_foreign).await?;
+            let start = at % READ_AHEAD_BYTES;
+            let stop = READ_AHEAD_BYTES.min(start + (end - at));
+            let Some(bytes) = unit.get(start..stop) else { return Ok(false) };
+            out.extend_from_slice(bytes);
+            at += bytes.len();
+        }
+        Ok(true)
+    }
+
+    /// The record at a position, out of a frame that proves itself. `None` if no frame does.
+    pub(super) async fn checked_record<'f>(
+        &self,
+        at: LogPosition,
+        frame: &'f mut CheckedFrame,
+    ) -> Result<Option<&'f [u8]>, Error> {
+        let LogPosition { segment, offset } = at;
+        let is_held = frame.segment == segment
+            && frame.position < offset
+            && ((offset - frame.position) as usize) < frame.bytes.len();
+        if !is_held && !self.check_frame(segment, offset, frame).await? {
+            frame.bytes.clear();
+            return Ok(None);
+        }
+        Ok(Some(&frame.bytes[(offset - frame.position) as usize..]))
+    }
+
+    /// Follows the mark before a record back to its frame, and checks that.
+    async fn check_frame(&self, segment: u64, record: u32, frame: &mut CheckedFrame) -> Result<bool, Error> {
+        if record < FIRST_FRAME + PREAMBLE_BYTES as u32
+            || u64::from(record) >= self.options.segment_size_bytes
+        {
+            return Ok(false);
+        }
+        if !self.copy_range(segment, record - MARK_BYTES as u32, MARK_BYTES, frame).await? {
+            return Ok(false);
+        }
+        let back = u32::from_le_bytes(frame.bytes[..].try_into().expect("a mark has four bytes"));
+        let Some(position) = record.checked_sub(back).filter(|&position| position >= FIRST_FRAME) else {
+            return Ok(false);
+        };
+        if (back as usize) < PREAMBLE_BYTES
+            || !position.is_multiple_of(FRAME_ALIGN as u32)
+            || !self.copy_range(segment, position, PREAMBLE_BYTES, frame).await?
+        {
+            return Ok(false);
+        }
+        let Some(preamble) = frame.bytes.first_chunk().and_then(Preamble::parse) else { return Ok(false) };
+        let room = self.options.segment_size_bytes - u64::from(position);
+        if !preamble.is_plausible(room as usize)
+            || preamble.frame_len() <= back as usize
+            || !self.copy_range(segment, position, preamble.frame_len(), frame).await?
+        {
+            return Ok(false);
+        }
+        (frame.segment, frame.position) = (segment, position);
+        Ok(preamble.verify(&frame.bytes, Seed::new(self.store_id, segment), position))
+    }
+}
