@@ -1,0 +1,13 @@
+//! What the broker decides on one shard: topics, queues, offsets, long polling, retry, delay.
+
+pub mod consumer_offsets;
+pub mod delay_levels;
+pub mod group_commit;
+pub mod long_poll;
+pub mod message;
+pub mod metadata;
+pub mod refusal;
+pub mod retention;
+pub mod retry;
+pub mod store;
+pub mod topic_name;

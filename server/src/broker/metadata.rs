@@ -1,0 +1,160 @@
+//! What one shard knows of topics, groups and subscriptions: copies of what the control thread decided.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rmq_engine::QueueNumber;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::broker::long_poll::HeldPulls;
+use crate::control::link::{
+    GroupSubscriptions, MetadataChange, Subscription, SubscriptionGroupConfig, TopicConfig,
+};
+use crate::net::executor::Notify;
+
+/// One topic and the state of its queues that live on this shard.
+pub struct Topic {
+    pub name: String,
+    config: RefCell<Arc<TopicConfig>>,
+    /// By queue id; what this shard does not own stays empty.
+    queues: RefCell<Vec<Option<Rc<Queue>>>>,
+}
+
+/// A MessageQueue owned by this shard.
+pub struct Queue {
+    pub topic: Rc<str>,
+    pub id: i32,
+    /// Unknown to the engine until its first message.
+    number: Cell<Option<QueueNumber>>,
+    /// Where the queue stood when this process first looked at it.
+    pub first_next: i64,
+    pub held: HeldPulls,
+    /// Wakes the delay level that reads this queue.
+    pub arrivals: RefCell<Option<Rc<Notify>>>,
+}
+
+impl Topic {
+    pub fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// The queue, when it was asked for before.
+    pub fn known_queue(&self, id: i32) -> Option<Rc<Queue>> {
+        self.queues.borrow().get(usize::try_from(id).ok()?)?.clone()
+    }
+
+    /// Begins to know a queue. `id` has been checked against the topic's configuration.
+    pub fn add_queue(&self, id: i32, number: Option<QueueNumber>, first_next: i64) -> Rc<Queue> {
+        let index = usize::try_from(id).expect("a queue id was checked before it comes here");
+        let queue = Rc::new(Queue {
+            topic: Rc::from(self.name.as_str()),
+            id,
+            number: Cell::new(number),
+            first_next,
+            held: HeldPulls::default(),
+            arrivals: RefCell::new(None),
+        });
+        let mut queues = self.queues.borrow_mut();
+        if queues.len() <= index {
+            queues.resize(index + 1, None);
+        }
+        queues[index] = Some(Rc::clone(&queue));
+        queue
+    }
+
+    pub fn known_queues(&self) -> Vec<Rc<Queue>> {
+        self.queues.borrow().iter().flatten().cloned().collect()
+    }
+}
+
+impl Queue {
+    pub fn number(&self) -> Option<QueueNumber> {
+        self.number.get()
+    }
+
+    pub fn declared(&self, number: QueueNumber) {
+        self.number.set(Some(number));
+    }
+}
+
+#[derive(Default)]
+pub struct Metadata {
+    topics: RefCell<FxHashMap<String, Rc<Topic>>>,
+    groups: RefCell<FxHashMap<String, Arc<SubscriptionGroupConfig>>>,
+    subscriptions: RefCell<FxHashMap<String, Arc<GroupSubscriptions>>>,
+    order_locked: RefCell<FxHashSet<String>>,
+}
+
+impl Metadata {
+    pub fn topic(&self, name: &str) -> Option<Rc<Topic>> {
+        self.topics.borrow().get(name).cloned()
+    }
+
+    pub fn topics(&self) -> Vec<Rc<Topic>> {
+        self.topics.borrow().values().cloned().collect()
+    }
+
+    pub fn group(&self, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        self.groups.borrow().get(name).cloned()
+    }
+
+    pub fn subscriptions(&self, group: &str) -> Option<Arc<GroupSubscriptions>> {
+        self.subscriptions.borrow().get(group).cloned()
+    }
+
+    pub fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
+        self.subscriptions.borrow().get(group)?.topics.get(topic).cloned()
+    }
+
+    /// Whether the group holds an unexpired order lock.
+    pub fn is_order_locked(&self, group: &str) -> bool {
+        self.order_locked.borrow().contains(group)
+    }
+
+    /// Applies one change; a removed topic is returned, so that its queues can be dropped.
+    pub fn apply(&self, change: &MetadataChange) -> Option<Rc<Topic>> {
+        match change {
+            MetadataChange::Topic { name, config: Some(config) } => {
+                let mut topics = self.topics.borrow_mut();
+                if let Some(topic) = topics.get(name) {
+                    *topic.config.borrow_mut() = Arc::clone(config);
+                } else {
+                    let topic = Topic {
+                        name: name.clone(),
+                        config: RefCell::new(Arc::clone(config)),
+                        queues: RefCell::default(),
+                    };
+                    topics.insert(name.clone(), Rc::new(topic));
+                }
+                None
+            }
+            MetadataChange::Topic { name, config: None } => self.topics.borrow_mut().remove(name),
+            MetadataChange::Group { name, config } => {
+                let mut groups = self.groups.borrow_mut();
+                match config {
+                    Some(config) => groups.insert(name.clone(), Arc::clone(config)),
+                    None => groups.remove(name),
+                };
+                None
+            }
+            MetadataChange::Subscriptions { group, subscriptions } => {
+                let mut known = self.subscriptions.borrow_mut();
+                match subscriptions {
+                    Some(subscriptions) => known.insert(group.clone(), Arc::clone(subscriptions)),
+                    None => known.remove(group),
+                };
+                None
+            }
+            MetadataChange::OrderLock { group, held } => {
+                let mut locked = self.order_locked.borrow_mut();
+                if *held {
+                    locked.insert(group.clone());
+                } else {
+                    locked.remove(group);
+                }
+                None
+            }
+        }
+    }
+}

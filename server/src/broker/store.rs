@@ -1,0 +1,369 @@
+//! From a message to the log: properties completed, sizes checked, the record encoded where it stays.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rmq_engine::{LogPosition, PhysicalOffset, RecordMeta, RecordPlan, Schema};
+use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
+use rmq_protocol::properties::{
+    NAME_VALUE_SEPARATOR, PROPERTIES_LEN_MAX, PROPERTY_SEPARATOR, PropertiesSource, name, push_property,
+};
+use rmq_protocol::record::{self, RecordFields, RecordRef};
+use rmq_protocol::response_code::ResponseCode;
+use rmq_protocol::tag::tags_code;
+use rmq_protocol::text::Text;
+
+use super::delay_levels;
+use super::group_commit::Completion;
+use super::message::{Message, StoreOutcome};
+use super::metadata::{Queue, Topic};
+use super::refusal::Refusal;
+use crate::control::limits::QUEUES_PER_TOPIC_MAX;
+use crate::handler::StateGuard;
+use crate::settings::Settings;
+use crate::shard::{Shard, count};
+
+/// A message on its way into the log; borrows from the request.
+pub struct Draft<'a> {
+    pub flag: i32,
+    pub sys_flag: i32,
+    pub born_timestamp: i64,
+    pub born_host: SocketAddr,
+    pub reconsume_times: i32,
+    pub prepared_transaction_offset: i64,
+    pub properties: &'a [u8],
+    pub filter_code: i64,
+    pub body: &'a [u8],
+}
+
+impl Draft<'_> {
+    pub fn to_message(&self, topic: &str, queue: i32) -> Message {
+        Message {
+            topic: topic.to_owned(),
+            queue,
+            flag: self.flag,
+            sys_flag: self.sys_flag,
+            born_timestamp: self.born_timestamp,
+            born_host: self.born_host,
+            reconsume_times: self.reconsume_times,
+            prepared_transaction_offset: self.prepared_transaction_offset,
+            properties: self.properties.to_vec(),
+            body: self.body.to_vec(),
+        }
+    }
+}
+
+/// Where a message or batch went.
+pub struct Stored {
+    pub end: LogPosition,
+    pub queue_offset: i64,
+    /// Of the first record.
+    pub physical_offset: i64,
+}
+
+pub struct StoredBatch {
+    pub end: LogPosition,
+    pub queue_offset: i64,
+    pub physical_offsets: Vec<i64>,
+}
+
+/// What a message's properties ask for, found in one pass; the ranges lie in the completed text.
+#[derive(Default)]
+pub struct Seen {
+    tags: Option<(usize, usize)>,
+    unique_key: Option<(usize, usize)>,
+    pub delay_level: i32,
+    pub is_half: bool,
+    pub has_timer: bool,
+}
+
+impl Seen {
+    pub fn filter_code(&self, completed: &[u8]) -> i64 {
+        tags_code(self.tags.and_then(|(from, to)| std::str::from_utf8(&completed[from..to]).ok()))
+    }
+
+    pub fn unique_key<'a>(&self, completed: &'a [u8]) -> Option<&'a str> {
+        self.unique_key.and_then(|(from, to)| std::str::from_utf8(&completed[from..to]).ok())
+    }
+}
+
+/// Writes the properties as they are stored: the client's, without `POP_CK`, and the broker's additions.
+pub fn complete_properties(shard: &Shard, client: Text<'_>, out: &mut Vec<u8>) -> Seen {
+    client.push_to(out);
+    if out.last().is_some_and(|&last| last != PROPERTY_SEPARATOR) {
+        out.push(PROPERTY_SEPARATOR);
+    }
+    let mut seen = Seen::default();
+    let mut pop_check = None;
+    let mut at = 0;
+    while at < out.len() {
+        let rest = &out[at..];
+        let end = at + rest.iter().position(|&byte| byte == PROPERTY_SEPARATOR).unwrap_or(rest.len());
+        if let Some(middle) = out[at..end].iter().position(|&byte| byte == NAME_VALUE_SEPARATOR) {
+            let value = (at + middle + 1, end);
+            match &out[at..at + middle] {
+                b"TAGS" => seen.tags = Some(value),
+                b"UNIQ_KEY" => seen.unique_key = Some(value),
+                b"DELAY" => seen.delay_level = integer(&out[value.0..value.1]),
+                b"TRAN_MSG" => seen.is_half = out[value.0..value.1].eq_ignore_ascii_case(b"true"),
+                b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS" => seen.has_timer = true,
+                b"POP_CK" => pop_check = Some((at, end + 1)),
+                _ => {}
+            }
+        }
+        at = end + 1;
+    }
+    if let Some((from, to)) = pop_check {
+        out.drain(from..to.min(out.len()));
+        for range in [&mut seen.tags, &mut seen.unique_key].into_iter().flatten() {
+            if range.0 > from {
+                *range = (range.0 - (to - from), range.1 - (to - from));
+            }
+        }
+    }
+    push_property(out, "MSG_REGION", &shard.settings.region);
+    push_property(out, "TRACE_ON", if shard.settings.trace_on { "true" } else { "false" });
+    push_property(out, "CLUSTER", &shard.settings.cluster_name);
+    if seen.unique_key.is_none() {
+        let mut text = [0; MESSAGE_ID_LEN_MAX];
+        let id = shard.unique_id(&mut text);
+        push_property(out, name::UNIQ_KEY, id);
+        let end = out.len() - 1;
+        seen.unique_key = Some((end - id.len(), end));
+    }
+    seen
+}
+
+fn integer(text: &[u8]) -> i32 {
+    std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// What this broker does not do yet is refused, never delivered as an ordinary message.
+pub fn refuse_unbuilt(settings: &Settings, seen: &Seen) -> Result<(), Refusal> {
+    if seen.is_half {
+        let why =
+            if settings.reject_transactions { "is forbidden" } else { "is not supported by this version" };
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("the broker[{}] sending transaction message {why}", settings.broker_name),
+        ));
+    }
+    if seen.has_timer && seen.delay_level <= 0 {
+        return Err(Refusal::new(
+            ResponseCode::SYSTEM_ERROR,
+            "accurate timer message is not enabled: this version has delay levels (property DELAY) only",
+        ));
+    }
+    Ok(())
+}
+
+pub fn check_size(settings: &Settings, draft: &Draft<'_>, topic: &Topic) -> Result<(), Refusal> {
+    if draft.body.len() > settings.message_size_max {
+        return Err(body_too_large(settings));
+    }
+    if draft.properties.len() > PROPERTIES_LEN_MAX {
+        return Err(Refusal::new(
+            ResponseCode::MESSAGE_ILLEGAL,
+            format!(
+                "the message is illegal, maybe msg body or properties length not matched. msg properties length limit {PROPERTIES_LEN_MAX}, this one to topic {} has {}",
+                topic.name,
+                draft.properties.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+pub fn body_too_large(settings: &Settings) -> Refusal {
+    Refusal::new(
+        ResponseCode::MESSAGE_ILLEGAL,
+        format!(
+            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}",
+            settings.message_size_max
+        ),
+    )
+}
+
+/// Appends one message to a queue of this shard.
+pub fn append(shard: &Shard, topic: &Topic, queue: &Rc<Queue>, draft: &Draft<'_>) -> Result<Stored, Refusal> {
+    let number = shard.declared(queue)?;
+    let fields = fields(shard, topic, queue, draft);
+    let len = fields.encoded_len();
+    let plan = [RecordPlan { len: len as u32, filter_code: draft.filter_code }];
+    let appended = shard.engine.append(number, &plan, |_, out, stamp| {
+        fields.encode_into(out);
+        record::stamp(out, stamp.queue_offset.0, stamp.physical_offset.0, stamp.store_timestamp_ms);
+    })?;
+    counted(shard, 1, len);
+    Ok(Stored {
+        end: appended.end,
+        queue_offset: appended.first_queue_offset.0,
+        physical_offset: appended.first_physical_offset.0,
+    })
+}
+
+/// Appends a client's batch as one frame: all of it is stored or nothing.
+pub fn append_batch(
+    shard: &Shard,
+    topic: &Topic,
+    queue: &Rc<Queue>,
+    drafts: &[Draft<'_>],
+) -> Result<StoredBatch, Refusal> {
+    let number = shard.declared(queue)?;
+    let fields: Vec<RecordFields<'_>> =
+        drafts.iter().map(|draft| fields(shard, topic, queue, draft)).collect();
+    let plans: Vec<RecordPlan> = fields
+        .iter()
+        .zip(drafts)
+        .map(|(fields, draft)| RecordPlan {
+            len: fields.encoded_len() as u32,
+            filter_code: draft.filter_code,
+        })
+        .collect();
+    let mut physical_offsets = Vec::with_capacity(plans.len());
+    let appended = shard.engine.append(number, &plans, |index, out, stamp| {
+        fields[index].encode_into(out);
+        record::stamp(out, stamp.queue_offset.0, stamp.physical_offset.0, stamp.store_timestamp_ms);
+        physical_offsets.push(stamp.physical_offset.0);
+    })?;
+    counted(shard, drafts.len() as u64, plans.iter().map(|plan| plan.len as usize).sum());
+    Ok(StoredBatch { end: appended.end, queue_offset: appended.first_queue_offset.0, physical_offsets })
+}
+
+fn fields<'a>(shard: &Shard, topic: &'a Topic, queue: &Queue, draft: &Draft<'a>) -> RecordFields<'a> {
+    RecordFields {
+        queue_id: queue.id,
+        flag: draft.flag,
+        sys_flag: draft.sys_flag,
+        born_timestamp: draft.born_timestamp,
+        born_host: draft.born_host,
+        store_host: shard.settings.store_host,
+        reconsume_times: draft.reconsume_times,
+        prepared_transaction_offset: draft.prepared_transaction_offset,
+        body: draft.body,
+        topic: &topic.name,
+        properties: PropertiesSource::client(Text::plain(draft.properties)),
+    }
+}
+
+fn counted(shard: &Shard, messages: u64, bytes: usize) {
+    count(&shard.counters.messages_put, messages);
+    count(&shard.counters.bytes_put, bytes as u64);
+    let largest = &shard.counters.put_bytes_max;
+    largest.set(largest.get().max(bytes as u64));
+}
+
+/// Stores a broker-internal message wherever its queue lives, and waits until it is acknowledged. A message
+/// with a delay level waits in the schedule topic first.
+pub async fn store(shard: &Rc<Shard>, mut message: Message) -> StoreOutcome {
+    delay_levels::divert(shard, &mut message);
+    let owner = shard.ownership.owner(&message.topic, message.queue);
+    if owner == shard.index {
+        return store_here(shard, &message).await;
+    }
+    shard.store_elsewhere(owner, Box::new(message)).take().await
+}
+
+/// Stores a message into a queue of this shard.
+pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
+    let refused =
+        |refusal: Refusal| StoreOutcome::Refused { code: refusal.code, remark: refusal.remark.into_owned() };
+    let Some(topic) = shard.metadata.topic(&message.topic) else {
+        return refused(Refusal::new(
+            ResponseCode::TOPIC_NOT_EXIST,
+            format!("topic[{}] not exist", message.topic),
+        ));
+    };
+    // A topic may have fewer queues than when its delayed message was sent; that is still delivered.
+    if !(0..QUEUES_PER_TOPIC_MAX).contains(&message.queue) {
+        return refused(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!("topic[{}] has no queue {}", message.topic, message.queue),
+        ));
+    }
+    let queue = shard.queue(&topic, message.queue);
+    let draft = Draft {
+        flag: message.flag,
+        sys_flag: message.sys_flag,
+        born_timestamp: message.born_timestamp,
+        born_host: message.born_host,
+        reconsume_times: message.reconsume_times,
+        prepared_transaction_offset: message.prepared_transaction_offset,
+        properties: &message.properties,
+        filter_code: tags_code(message.property(name::TAGS)),
+        body: &message.body,
+    };
+    let stored = {
+        let _state = StateGuard::enter();
+        match append(shard, &topic, &queue, &draft) {
+            Ok(stored) => stored,
+            Err(refusal) => return refused(refusal),
+        }
+    };
+    match shard.acknowledged(stored.end).await {
+        Completion::Acknowledged => StoreOutcome::Stored {
+            queue_offset: stored.queue_offset,
+            physical_offset: stored.physical_offset,
+        },
+        Completion::TimedOut => refused(Refusal::new(
+            ResponseCode::FLUSH_DISK_TIMEOUT,
+            "the message is stored, but not on disk within syncFlushTimeout",
+        )),
+        Completion::Failed => refused(Refusal::new(ResponseCode::SYSTEM_ERROR, "the commit log stopped")),
+    }
+}
+
+pub fn wall_clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Milliseconds since the month (UTC) began, as a unique id tells its age.
+pub fn ms_of_month(now_ms: i64) -> u32 {
+    const DAY_MS: i64 = 86_400_000;
+    // Days counted from 0000-03-01, so that the leap day is the last of its year; then as in the
+    // proleptic Gregorian calendar: 400 years have 146,097 days.
+    let days = now_ms.div_euclid(DAY_MS) + 719_468;
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let day_of_month = day_of_year - (153 * ((5 * day_of_year + 2) / 153) + 2) / 5;
+    (day_of_month * DAY_MS + now_ms.rem_euclid(DAY_MS)) as u32
+}
+
+/// How the engine finds in a stored message what its index needs when it recovers.
+pub struct MessageSchema;
+
+impl Schema for MessageSchema {
+    fn describe(&self, bytes: &[u8]) -> Option<RecordMeta> {
+        let record = RecordRef::parse(bytes).ok()?;
+        Some(RecordMeta {
+            len: record.total_len() as u32,
+            queue_offset: rmq_engine::QueueOffset(record.queue_offset()),
+            store_timestamp_ms: record.store_timestamp(),
+            filter_code: tags_code(record.properties().find(name::TAGS)),
+        })
+    }
+}
+
+/// The record at `offset` of any shard, if one starts there.
+pub async fn record_at(shard: &Rc<Shard>, offset: i64) -> Result<Option<Vec<u8>>, Refusal> {
+    let engine = Rc::clone(&shard.engine);
+    match engine.record_at(PhysicalOffset(offset)).await {
+        Ok(found) => Ok(found
+            .filter(|bytes| RecordRef::parse(bytes).is_ok_and(|record| record.physical_offset() == offset))),
+        Err(error) => Err(Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_begins_at_zero() {
+        assert_eq!(ms_of_month(1_700_000_000_000), 13 * 86_400_000 + 80_000_000, "2023-11-14T22:13:20Z");
+        assert_eq!(ms_of_month(1_709_164_800_000), 28 * 86_400_000, "2024-02-29");
+        assert_eq!(ms_of_month(1_709_251_200_000), 0, "2024-03-01");
+    }
+}

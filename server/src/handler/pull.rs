@@ -1,0 +1,446 @@
+//! PULL_MESSAGE (11) and LITE_PULL_MESSAGE (361), with long polling.
+
+use std::rc::Rc;
+
+use rmq_engine::{CachedRead, QueueOffset, Read, ReadLimits};
+use rmq_protocol::frame::Frame;
+use rmq_protocol::headers::PullMessageHeader;
+use rmq_protocol::request_code::RequestCode;
+use rmq_protocol::response_code::ResponseCode;
+use rmq_protocol::sys_flag::pull::{COMMIT_OFFSET, SUBSCRIPTION, SUSPEND};
+use rmq_protocol::tag::java_hash;
+use rmq_protocol::writer::FrameWriter;
+
+use super::{Handled, Origin, StateGuard, elsewhere, text};
+use crate::answers::ReplyTo;
+use crate::broker::long_poll::{HeldPull, TagFilter};
+use crate::broker::metadata::Queue;
+use crate::broker::refusal::Refusal;
+use crate::control::link::{MessageModel, SubscriptionGroupConfig, ToControl};
+use crate::limits;
+use crate::mesh::{MeshMessage, Verdict};
+use crate::net::executor;
+use crate::settings::PERM_READ;
+use crate::shard::{Shard, count};
+
+/// Index entries looked at in one pull; a filter that matches little goes on with the next.
+const SCAN_MAX: u32 = 800;
+
+/// A pull that passed every check.
+struct Pull {
+    to: ReplyTo,
+    group: Rc<str>,
+    queue: Rc<Queue>,
+    from: i64,
+    messages_max: u32,
+    filter: TagFilter,
+    topic_sys_flag: i32,
+    group_sys_flag: i32,
+    /// How long the client lets the broker hold the pull; `None`: answer now.
+    hold_ms: Option<u64>,
+    /// The request was counted as deferred when it came.
+    deferred: bool,
+}
+
+pub fn pull(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<Handled, Refusal> {
+    let header = PullMessageHeader::decode(&frame.header.fields)?;
+    let topic_name = text(header.topic);
+    let group_name = text(header.consumer_group);
+    if origin.local.is_some()
+        && shard.metadata.group(&group_name).is_none()
+        && ask_for_group(shard, origin, &group_name)
+    {
+        return Ok(Handled::Stalled);
+    }
+    if let Some(handled) = elsewhere(shard, origin, &frame.header, &topic_name, header.queue_id) {
+        return Ok(handled);
+    }
+    let to = ReplyTo::of(origin.connection, &frame.header);
+    let pull = check(shard, origin, frame, &header, to, false)?;
+    if header.sys_flag & COMMIT_OFFSET != 0 && header.commit_offset >= 0 {
+        let mut offsets = shard.offsets.borrow_mut();
+        offsets.commit(&group_name, &topic_name, header.queue_id, header.commit_offset);
+    }
+    run(shard, pull, origin.raw);
+    Ok(Handled::Done)
+}
+
+/// A held pull again: messages arrived for it or its time is up. It is answered now.
+pub fn again(shard: &Rc<Shard>, held: &HeldPull) {
+    let Ok(Some((frame, _))) = Frame::decode(&held.frame) else { return };
+    let answer = |refusal: &Refusal| {
+        shard.answers.later(&held.to, |out| super::write_refusal(out, &held.to, refusal));
+    };
+    let header = match PullMessageHeader::decode(&frame.header.fields) {
+        Ok(header) => header,
+        Err(error) => return answer(&error.into()),
+    };
+    let origin = Origin {
+        connection: held.to.connection,
+        peer: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+        vip: false,
+        local: None,
+        raw: &held.frame,
+    };
+    match check(shard, &origin, &frame, &header, held.to, true) {
+        Ok(mut pull) => {
+            pull.hold_ms = None;
+            run(shard, pull, &held.frame);
+        }
+        Err(refusal) => answer(&refusal),
+    }
+}
+
+/// True: the connection waits until the control thread has decided about the group.
+fn ask_for_group(shard: &Rc<Shard>, origin: &Origin<'_>, group: &str) -> bool {
+    let Some(connection) = origin.local else { return false };
+    if let Some(Verdict::Group { name, exists: false }) = connection.take_verdict()
+        && name == group
+    {
+        return false;
+    }
+    connection.stall();
+    let (id, inbox, name) = (connection.id, shard.inbox(), group.to_owned());
+    let reply = Box::new(move |exists| {
+        inbox.push(MeshMessage::Resume { connection: id, verdict: Verdict::Group { name, exists } });
+    });
+    shard.control.tell(ToControl::EnsureGroup { group: group.to_owned(), reply });
+    true
+}
+
+/// The checks of Java's pull processor, in its order.
+fn check(
+    shard: &Rc<Shard>,
+    origin: &Origin<'_>,
+    frame: &Frame<'_>,
+    header: &PullMessageHeader<'_>,
+    to: ReplyTo,
+    deferred: bool,
+) -> Result<Pull, Refusal> {
+    let settings = &shard.settings;
+    let no_permission = |remark: String| Refusal::new(ResponseCode::NO_PERMISSION, remark);
+    if settings.broker_permission & PERM_READ == 0 {
+        return Err(no_permission(format!(
+            "the broker[{}] pulling message is forbidden",
+            settings.broker_name
+        )));
+    }
+    if RequestCode(frame.header.code) == RequestCode::LITE_PULL_MESSAGE && !settings.lite_pull {
+        return Err(no_permission(format!(
+            "the broker[{}] for lite pull consumer is forbidden",
+            settings.broker_name
+        )));
+    }
+    let group_name = text(header.consumer_group);
+    let Some(group) = shard.metadata.group(&group_name) else {
+        return Err(Refusal::new(
+            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            format!("subscription group [{group_name}] does not exist"),
+        ));
+    };
+    if !group.consume_enable {
+        return Err(no_permission(format!("subscription group no permission, {group_name}")));
+    }
+    let topic_name = text(header.topic);
+    let Some(topic) = shard.metadata.topic(&topic_name) else {
+        return Err(Refusal::new(
+            ResponseCode::TOPIC_NOT_EXIST,
+            format!("topic[{topic_name}] not exist, apply first please!"),
+        ));
+    };
+    let config = topic.config();
+    if config.perm & PERM_READ == 0 {
+        return Err(no_permission(format!("the topic[{topic_name}] pulling message is forbidden")));
+    }
+    if header.queue_id < 0 || header.queue_id >= config.read_queue_nums {
+        return Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!(
+                "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] consumer:[{}]",
+                header.queue_id, topic_name, config.read_queue_nums, origin.peer
+            ),
+        ));
+    }
+    let filter = if header.sys_flag & SUBSCRIPTION != 0 {
+        let expression_type = header.expression_type.map(text);
+        let expression = header.subscription.map(text);
+        tag_filter(expression_type.as_deref(), expression.as_deref().unwrap_or(""))?
+    } else {
+        subscribed_filter(shard, &group, &group_name, &topic_name, header.subscription_version)?
+    };
+    let hold_ms = (header.sys_flag & SUSPEND != 0).then(|| {
+        if settings.long_polling {
+            u64::try_from(header.suspend_timeout_ms).unwrap_or(0)
+        } else {
+            settings.short_polling_ms
+        }
+    });
+    Ok(Pull {
+        to,
+        group: Rc::from(&*group_name),
+        queue: shard.queue(&topic, header.queue_id),
+        from: header.queue_offset,
+        messages_max: u32::try_from(header.messages_max).unwrap_or(0),
+        filter,
+        topic_sys_flag: config.topic_sys_flag,
+        group_sys_flag: group.group_sys_flag,
+        hold_ms,
+        deferred,
+    })
+}
+
+/// The subscription that the group's heartbeats declared.
+fn subscribed_filter(
+    shard: &Shard,
+    group: &SubscriptionGroupConfig,
+    group_name: &str,
+    topic_name: &str,
+    request_version: i64,
+) -> Result<TagFilter, Refusal> {
+    let not_exist = |remark: &'static str| Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark);
+    let Some(known) = shard.metadata.subscriptions(group_name) else {
+        return Err(not_exist("the consumer's group info not exist"));
+    };
+    if !group.consume_broadcast_enable && known.message_model == MessageModel::Broadcasting {
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("the consumer group[{group_name}] can not consume by broadcast way"),
+        ));
+    }
+    let Some(subscription) = known.topics.get(topic_name) else {
+        return Err(not_exist("the consumer's subscription not exist"));
+    };
+    if subscription.version < request_version {
+        return Err(Refusal::new(
+            ResponseCode::SUBSCRIPTION_NOT_LATEST,
+            "the consumer's subscription not latest",
+        ));
+    }
+    if subscription.expression_type != "TAG" {
+        return Err(no_sql());
+    }
+    if subscription.codes.is_empty() {
+        return tag_filter(None, &subscription.expression);
+    }
+    Ok(TagFilter(Some(subscription.codes.iter().map(|&code| i64::from(code)).collect())))
+}
+
+fn no_sql() -> Refusal {
+    Refusal::new(
+        ResponseCode::SYSTEM_ERROR,
+        "The broker does not support consumer to filter message by SQL92",
+    )
+}
+
+fn tag_filter(expression_type: Option<&str>, expression: &str) -> Result<TagFilter, Refusal> {
+    if expression_type.is_some_and(|kind| !kind.is_empty() && kind != "TAG") {
+        return Err(no_sql());
+    }
+    let expression = expression.trim();
+    if expression.is_empty() || expression == "*" {
+        return Ok(TagFilter(None));
+    }
+    let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
+    let codes: Box<[i64]> = tags.map(|tag| i64::from(java_hash(tag))).collect();
+    if codes.is_empty() {
+        return Err(Refusal::new(
+            ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+            "parse the consumer's subscription failed",
+        ));
+    }
+    Ok(TagFilter(Some(codes)))
+}
+
+fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
+    let _state = StateGuard::enter();
+    let reset = {
+        let mut offsets = shard.offsets.borrow_mut();
+        offsets.take_reset(&pull.group, &pull.queue.topic, pull.queue.id)
+    };
+    if let Some(target) = reset {
+        return finish(
+            shard,
+            &pull,
+            Outcome::at(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_RESET", target),
+            &[],
+        );
+    }
+    let Some(number) = pull.queue.number() else {
+        let code =
+            if pull.from == 0 { ResponseCode::PULL_NOT_FOUND } else { ResponseCode::PULL_OFFSET_MOVED };
+        return conclude(shard, pull, Outcome::at(code, "NO_MESSAGE_IN_QUEUE", 0), Vec::new(), frame);
+    };
+    let read = &shard.settings.read;
+    let limits = ReadLimits {
+        messages_max: pull.messages_max.min(read.hot_messages_max),
+        bytes_max: read.hot_bytes_max,
+        scan_max: SCAN_MAX.max(pull.messages_max),
+        cold_messages_max: pull.messages_max.min(read.cold_messages_max),
+        cold_bytes_max: read.cold_bytes_max,
+    };
+    let from = QueueOffset(pull.from);
+    let mut records = shard.scratch.records.take();
+    records.clear();
+    let filter = &pull.filter;
+    let cached = shard.engine.read_cached(number, from, &limits, |code| filter.matches(code), &mut records);
+    match cached {
+        CachedRead::Done(read) => {
+            let outcome = outcome(shard, &pull, read);
+            conclude(shard, pull, outcome, records, frame);
+        }
+        CachedRead::Cold => {
+            *shard.scratch.records.borrow_mut() = records;
+            read_cold(shard, pull, limits, frame);
+        }
+    }
+}
+
+/// Reads from disk in a task of its own; what the shard has under way is bounded.
+fn read_cold(shard: &Rc<Shard>, mut pull: Pull, limits: ReadLimits, frame: &[u8]) {
+    if shard.cold_reads.get() >= limits::COLD_READS_WAITING_MAX {
+        let busy = Refusal::new(
+            ResponseCode::SYSTEM_BUSY,
+            "[REJECTREQUEST]system busy, start flow control for a while: too many reads wait for the disk",
+        );
+        return write(shard, &pull, |out, to| super::write_refusal(out, to, &busy));
+    }
+    if !pull.deferred {
+        shard.answers.defer(&pull.to);
+        pull.deferred = true;
+    }
+    shard.cold_reads.set(shard.cold_reads.get() + 1);
+    let (shard, frame): (_, Box<[u8]>) = (Rc::clone(shard), frame.into());
+    executor::spawn(async move {
+        let number = pull.queue.number();
+        if let Some(number) = number {
+            let filter = pull.filter.clone();
+            let engine = Rc::clone(&shard.engine);
+            let read =
+                engine.read(number, QueueOffset(pull.from), limits, move |code| filter.matches(code)).await;
+            match read {
+                Ok((read, records)) => {
+                    let outcome = outcome(&shard, &pull, read);
+                    conclude(&shard, pull, outcome, records, &frame);
+                }
+                Err(error) => {
+                    tracing::error!(topic = &*pull.queue.topic, queue = pull.queue.id, %error, "cannot read");
+                    let refusal = Refusal::new(ResponseCode::SYSTEM_ERROR, "store getMessage return null");
+                    write(&shard, &pull, |out, to| super::write_refusal(out, to, &refusal));
+                }
+            }
+        }
+        shard.cold_reads.set(shard.cold_reads.get() - 1);
+        shard.answers.flush(shard.now_ms());
+    });
+}
+
+struct Outcome {
+    code: ResponseCode,
+    status: &'static str,
+    next: i64,
+    messages: u64,
+}
+
+impl Outcome {
+    fn at(code: ResponseCode, status: &'static str, next: i64) -> Self {
+        Self { code, status, next, messages: 0 }
+    }
+}
+
+fn outcome(shard: &Shard, pull: &Pull, read: Read) -> Outcome {
+    match read {
+        Read::Found { messages, next } => {
+            Outcome { code: ResponseCode::SUCCESS, status: "FOUND", next: next.0, messages: messages as u64 }
+        }
+        Read::NoneMatched { next } => {
+            Outcome::at(ResponseCode::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE", next.0)
+        }
+        Read::Removed { next } => {
+            Outcome::at(ResponseCode::PULL_RETRY_IMMEDIATELY, "MESSAGE_WAS_REMOVING", next.0)
+        }
+        Read::AtEnd => {
+            let empty = pull.queue.number().is_none_or(|number| shard.engine.max_offset(number).0 == 0);
+            let status = if empty { "NO_MESSAGE_IN_QUEUE" } else { "OFFSET_OVERFLOW_ONE" };
+            Outcome::at(ResponseCode::PULL_NOT_FOUND, status, pull.from)
+        }
+        Read::NoSuchQueue => Outcome::at(ResponseCode::PULL_NOT_FOUND, "NO_MATCHED_LOGIC_QUEUE", 0),
+        Read::TooSmall { min } => Outcome::at(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL", min.0),
+        Read::TooLarge { max: QueueOffset(0) } => {
+            Outcome::at(ResponseCode::PULL_OFFSET_MOVED, "NO_MESSAGE_IN_QUEUE", 0)
+        }
+        Read::TooLarge { max } => {
+            Outcome::at(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY", max.0)
+        }
+    }
+}
+
+/// Holds the pull when it found nothing and may wait; answers it otherwise.
+fn conclude(shard: &Rc<Shard>, mut pull: Pull, outcome: Outcome, records: Vec<u8>, frame: &[u8]) {
+    // A message may have arrived while a cold read was under way; then the client simply pulls again.
+    let at_end = pull.queue.number().is_none_or(|number| shard.engine.max_offset(number).0 <= outcome.next);
+    if outcome.code == ResponseCode::PULL_NOT_FOUND
+        && at_end
+        && let Some(hold_ms) = pull.hold_ms.take()
+        && !shard.is_draining()
+        && shard.long_polls.hold(&pull.queue, pull.to, frame, pull.filter.clone(), shard.now_ms() + hold_ms)
+    {
+        if !pull.deferred {
+            shard.answers.defer(&pull.to);
+        }
+    } else {
+        finish(shard, &pull, outcome, &records);
+    }
+    *shard.scratch.records.borrow_mut() = records;
+}
+
+fn finish(shard: &Rc<Shard>, pull: &Pull, outcome: Outcome, records: &[u8]) {
+    let found = outcome.code == ResponseCode::SUCCESS;
+    count(if found { &shard.counters.pulls_found } else { &shard.counters.pulls_missed }, 1);
+    count(&shard.counters.messages_got, outcome.messages);
+    count(&shard.counters.bytes_got, records.len() as u64);
+    shard.offsets.borrow_mut().pulled(
+        &pull.group,
+        &pull.queue.topic,
+        pull.queue.id,
+        outcome.next,
+        outcome.messages,
+    );
+    let (min, max) = match pull.queue.number() {
+        Some(number) => (shard.engine.min_offset(number).0, shard.engine.max_offset(number).0),
+        None => (0, 0),
+    };
+    write(shard, pull, |out, to| {
+        FrameWriter::response(out, to.codec, outcome.code, to.opaque)
+            .remark(outcome.status)
+            .field_int("suggestWhichBrokerId", 0)
+            .field_int("nextBeginOffset", outcome.next)
+            .field_int("minOffset", min)
+            .field_int("maxOffset", max)
+            .field_int("topicSysFlag", pull.topic_sys_flag)
+            .field_int("groupSysFlag", pull.group_sys_flag)
+            .body(records);
+    });
+}
+
+fn write(shard: &Shard, pull: &Pull, write: impl FnOnce(&mut Vec<u8>, &ReplyTo)) {
+    if pull.deferred {
+        shard.answers.later(&pull.to, |out| write(out, &pull.to));
+    } else {
+        shard.answers.now(&pull.to, |out| write(out, &pull.to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_split_trimmed_and_hashed() {
+        let filter = tag_filter(Some("TAG"), " TagA ||TagB|| ").expect("legal");
+        assert!(filter.matches(2_598_919) && filter.matches(2_598_920));
+        assert!(!filter.matches(0));
+        assert_eq!(tag_filter(None, "*").expect("legal"), TagFilter(None));
+        assert!(tag_filter(Some("SQL92"), "a > 1").is_err());
+        assert_eq!(tag_filter(None, "||").expect_err("no tag").code, ResponseCode::SUBSCRIPTION_PARSE_FAILED);
+    }
+}

@@ -1,0 +1,344 @@
+//! SEND_MESSAGE (10), SEND_MESSAGE_V2 (310), SEND_BATCH_MESSAGE (320).
+
+use std::rc::Rc;
+
+use rmq_protocol::batch;
+use rmq_protocol::frame::Frame;
+use rmq_protocol::header::Header;
+use rmq_protocol::headers::SendMessageHeader;
+use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
+use rmq_protocol::properties::name;
+use rmq_protocol::request_code::RequestCode;
+use rmq_protocol::response_code::ResponseCode;
+use rmq_protocol::tag::tags_code;
+use rmq_protocol::writer::FrameWriter;
+
+use super::{Handled, Origin, StateGuard, elsewhere, text};
+use crate::answers::ReplyTo;
+use crate::broker::message::{Message, StoreOutcome};
+use crate::broker::metadata::{Queue, Topic};
+use crate::broker::refusal::Refusal;
+use crate::broker::store::{self, Draft};
+use crate::broker::{delay_levels, retry, topic_name};
+use crate::control::link::{ToControl, TopicOutcome, TopicRequest};
+use crate::mesh::{MeshMessage, Verdict};
+use crate::net::executor;
+use crate::settings::{PERM_WRITE, Settings};
+use crate::shard::{Shard, count};
+
+pub fn send(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<Handled, Refusal> {
+    let result = try_send(shard, origin, frame);
+    let Err(refusal) = result else { return result };
+    // Java puts region and trace switch on every answer to a send, failures included.
+    count(&shard.counters.put_failed, 1);
+    let to = ReplyTo::of(origin.connection, &frame.header);
+    shard.answers.now(&to, |out| {
+        let writer = FrameWriter::response(out, to.codec, refusal.code, to.opaque).remark(&refusal.remark);
+        with_region(writer, &shard.settings).finish();
+    });
+    Ok(Handled::Done)
+}
+
+fn try_send(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<Handled, Refusal> {
+    let header = SendMessageHeader::decode(RequestCode(frame.header.code), &frame.header.fields)?;
+    let name = text(header.topic);
+    let Some(topic) = shard.metadata.topic(&name) else {
+        return unknown_topic(shard, origin, &header, &name);
+    };
+    let config = topic.config();
+    let queues = config.write_queue_nums.max(config.read_queue_nums);
+    if header.queue_id >= queues {
+        return Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!(
+                "request queueId[{}] is illegal, topic {} has {} queues. Producer: {}",
+                header.queue_id, name, queues, origin.peer
+            ),
+        ));
+    }
+    let queue_id = match header.queue_id {
+        chosen @ 0.. => chosen,
+        _ => any_queue(shard, origin, &topic, config.write_queue_nums)?,
+    };
+    if let Some(handled) = elsewhere(shard, origin, &frame.header, &name, queue_id) {
+        return Ok(handled);
+    }
+    admissible(shard, &topic, config.order)?;
+    if frame.body.is_empty() {
+        return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the request has no body: a message needs one"));
+    }
+    let to = ReplyTo::of(origin.connection, &frame.header);
+    let queue = shard.queue(&topic, queue_id);
+    if header.batch {
+        return send_batch(shard, origin, &header, &topic, &queue, frame.body, to);
+    }
+    send_one(shard, origin, &header, &frame.header, &topic, &queue, frame.body, to)
+}
+
+/// Java's checks that do not depend on the message.
+fn admissible(shard: &Shard, topic: &Topic, order: bool) -> Result<(), Refusal> {
+    let settings = &shard.settings;
+    if shard.is_draining() {
+        return Err(Refusal::new(
+            ResponseCode::SERVICE_NOT_AVAILABLE,
+            "service not available now: the broker is shutting down",
+        ));
+    }
+    if settings.accept_sends_from_ms > 0 && store::wall_clock_ms() < settings.accept_sends_from_ms {
+        return Err(Refusal::new(
+            ResponseCode::SYSTEM_ERROR,
+            format!("broker unable to service, until {}", settings.accept_sends_from_ms),
+        ));
+    }
+    if settings.broker_permission & PERM_WRITE == 0 && order {
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("the broker[{}] sending message is forbidden", settings.broker_name),
+        ));
+    }
+    if topic_name::is_forbidden_to_send(&topic.name) {
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("Sending message to topic[{}] is forbidden.", topic.name),
+        ));
+    }
+    Ok(())
+}
+
+/// A queue for a producer that left the choice to the broker. A forwarded request chooses among the queues
+/// of this shard, for its first shard has chosen one of them.
+fn any_queue(shard: &Shard, origin: &Origin<'_>, topic: &Topic, write_queues: i32) -> Result<i32, Refusal> {
+    let owned =
+        |queue: &i32| origin.local.is_some() || shard.ownership.owner(&topic.name, *queue) == shard.index;
+    let candidates: Vec<i32> = (0..write_queues).filter(owned).collect();
+    if candidates.is_empty() {
+        return Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!("topic {} has no queue to write to", topic.name),
+        ));
+    }
+    Ok(candidates[shard.random() as usize % candidates.len()])
+}
+
+/// The connection waits while the control thread decides about the topic.
+fn unknown_topic(
+    shard: &Rc<Shard>,
+    origin: &Origin<'_>,
+    header: &SendMessageHeader<'_>,
+    name: &str,
+) -> Result<Handled, Refusal> {
+    topic_name::validate(name)?;
+    if topic_name::is_forbidden_to_send(name) {
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("Sending message to topic[{name}] is forbidden."),
+        ));
+    }
+    let not_exist = || {
+        Refusal::new(ResponseCode::TOPIC_NOT_EXIST, format!("topic[{name}] not exist, apply first please!"))
+    };
+    let Some(connection) = origin.local else { return Err(not_exist()) };
+    match connection.take_verdict() {
+        Some(Verdict::Topic { name: decided, outcome }) if decided == name => {
+            return Err(match outcome {
+                TopicOutcome::Failed(remark) => Refusal::new(ResponseCode::SYSTEM_ERROR, remark),
+                TopicOutcome::Refused | TopicOutcome::Exists(_) => not_exist(),
+            });
+        }
+        _ => {}
+    }
+    let unit = header.unit_mode;
+    let request = match name.strip_prefix(topic_name::RETRY_PREFIX) {
+        Some(group) => TopicRequest::Retry { group: group.to_owned(), unit },
+        None => TopicRequest::Send {
+            topic: name.to_owned(),
+            default_topic: text(header.default_topic).into_owned(),
+            queues: header.default_topic_queue_nums,
+            unit,
+        },
+    };
+    connection.stall();
+    let (id, inbox, name) = (connection.id, shard.inbox(), name.to_owned());
+    let reply = Box::new(move |outcome| {
+        inbox.push(MeshMessage::Resume { connection: id, verdict: Verdict::Topic { name, outcome } });
+    });
+    shard.control.tell(ToControl::CreateTopic { request, reply });
+    Ok(Handled::Stalled)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one request, passed on once")]
+fn send_one(
+    shard: &Rc<Shard>,
+    origin: &Origin<'_>,
+    header: &SendMessageHeader<'_>,
+    frame: &Header<'_>,
+    topic: &Rc<Topic>,
+    queue: &Rc<Queue>,
+    body: &[u8],
+    to: ReplyTo,
+) -> Result<Handled, Refusal> {
+    let mut stored = shard.scratch.properties.take();
+    stored.clear();
+    let seen = store::complete_properties(shard, header.properties, &mut stored);
+    let draft = Draft {
+        flag: header.flag,
+        sys_flag: header.sys_flag,
+        born_timestamp: header.born_timestamp,
+        born_host: origin.peer,
+        reconsume_times: header.reconsume_times,
+        prepared_transaction_offset: 0,
+        properties: &stored,
+        filter_code: seen.filter_code(&stored),
+        body,
+    };
+    let outcome: Result<Option<Message>, Refusal> = (|| {
+        store::check_size(&shard.settings, &draft, topic)?;
+        store::refuse_unbuilt(&shard.settings, &seen)?;
+        let is_retry = topic.name.starts_with(topic_name::RETRY_PREFIX);
+        if is_retry || seen.delay_level > 0 {
+            let mut message = draft.to_message(&topic.name, queue.id);
+            if is_retry {
+                retry::divert(shard, &mut message, header, frame.version)?;
+            }
+            delay_levels::divert(shard, &mut message);
+            if message.topic != topic.name {
+                return Ok(Some(message));
+            }
+        }
+        let _state = StateGuard::enter();
+        let appended = store::append(shard, topic, queue, &draft)?;
+        let uniq = seen.unique_key(&stored);
+        shard.answer_when_acknowledged(appended.end, to, |out| {
+            let mut text = [0; MESSAGE_ID_LEN_MAX];
+            let id = MessageId::new(shard.settings.store_host, appended.physical_offset).write(&mut text);
+            write_sent(out, &to, id, queue.id, appended.queue_offset, uniq, &shard.settings);
+        });
+        Ok(None)
+    })();
+    let unique_key = seen.unique_key(&stored).map(str::to_owned);
+    *shard.scratch.properties.borrow_mut() = stored;
+    if let Some(message) = outcome? {
+        send_diverted(shard, message, queue.id, unique_key, to);
+    }
+    Ok(Handled::Done)
+}
+
+/// A delayed or dead message goes to a queue that another shard may own.
+fn send_diverted(
+    shard: &Rc<Shard>,
+    message: Message,
+    queue_id: i32,
+    unique_key: Option<String>,
+    to: ReplyTo,
+) {
+    shard.answers.defer(&to);
+    let shard = Rc::clone(shard);
+    executor::spawn(async move {
+        let outcome = store::store(&shard, message).await;
+        shard.answers.later(&to, |out| match &outcome {
+            StoreOutcome::Stored { queue_offset, physical_offset } => {
+                let mut text = [0; MESSAGE_ID_LEN_MAX];
+                let id = MessageId::new(shard.settings.store_host, *physical_offset).write(&mut text);
+                let unique_key = unique_key.as_deref();
+                write_sent(out, &to, id, queue_id, *queue_offset, unique_key, &shard.settings);
+            }
+            StoreOutcome::Refused { code, remark } => {
+                let writer = FrameWriter::response(out, to.codec, *code, to.opaque).remark(remark);
+                with_region(writer, &shard.settings).finish();
+            }
+        });
+        shard.answers.flush(shard.now_ms());
+    });
+}
+
+fn send_batch(
+    shard: &Rc<Shard>,
+    origin: &Origin<'_>,
+    header: &SendMessageHeader<'_>,
+    topic: &Rc<Topic>,
+    queue: &Rc<Queue>,
+    body: &[u8],
+    to: ReplyTo,
+) -> Result<Handled, Refusal> {
+    let illegal = |remark: &'static str| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark);
+    if topic.name.len() > topic_name::TOPIC_LENGTH_MAX {
+        return Err(illegal("message topic length over 127"));
+    }
+    if topic.name.starts_with(topic_name::RETRY_PREFIX) {
+        return Err(illegal("batch request does not support retry group"));
+    }
+    if body.len() > shard.settings.message_size_max {
+        return Err(store::body_too_large(&shard.settings));
+    }
+    let mut drafts = Vec::new();
+    for entry in batch::entries(body) {
+        let entry = entry.map_err(|error| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string()))?;
+        let draft = Draft {
+            flag: entry.flag,
+            sys_flag: header.sys_flag,
+            born_timestamp: header.born_timestamp,
+            born_host: origin.peer,
+            reconsume_times: header.reconsume_times,
+            prepared_transaction_offset: 0,
+            properties: entry.properties.0,
+            filter_code: tags_code(entry.properties.find(name::TAGS)),
+            body: entry.body,
+        };
+        store::check_size(&shard.settings, &draft, topic)?;
+        drafts.push(draft);
+    }
+    if drafts.is_empty() {
+        return Err(illegal("the batch holds no message"));
+    }
+    let _state = StateGuard::enter();
+    let appended = store::append_batch(shard, topic, queue, &drafts)?;
+    shard.answer_when_acknowledged(appended.end, to, |out| {
+        let mut ids = String::with_capacity(appended.physical_offsets.len() * 33);
+        for &offset in &appended.physical_offsets {
+            if !ids.is_empty() {
+                ids.push(',');
+            }
+            let mut text = [0; MESSAGE_ID_LEN_MAX];
+            ids.push_str(MessageId::new(shard.settings.store_host, offset).write(&mut text));
+        }
+        write_sent(out, &to, &ids, queue.id, appended.queue_offset, None, &shard.settings);
+    });
+    Ok(Handled::Done)
+}
+
+fn write_sent(
+    out: &mut Vec<u8>,
+    to: &ReplyTo,
+    id: &str,
+    queue_id: i32,
+    queue_offset: i64,
+    unique_key: Option<&str>,
+    settings: &Settings,
+) {
+    let mut writer = FrameWriter::response(out, to.codec, ResponseCode::SUCCESS, to.opaque)
+        .field("msgId", id)
+        .field_int("queueId", queue_id)
+        .field_int("queueOffset", queue_offset);
+    if let Some(unique_key) = unique_key {
+        writer = writer.field("transactionId", unique_key);
+    }
+    with_region(writer, settings).finish();
+}
+
+fn with_region<'v>(writer: FrameWriter<'v>, settings: &Settings) -> FrameWriter<'v> {
+    writer
+        .field("MSG_REGION", &settings.region)
+        .field("TRACE_ON", if settings.trace_on { "true" } else { "false" })
+}
+
+/// The prepared answer of a send again, now as FLUSH_DISK_TIMEOUT: stored, but not yet known to be durable.
+pub fn write_flush_timeout(out: &mut Vec<u8>, to: &ReplyTo, prepared: &[u8]) {
+    let Ok(Some((frame, _))) = Frame::decode(prepared) else { return };
+    let mut writer = FrameWriter::response(out, to.codec, ResponseCode::FLUSH_DISK_TIMEOUT, to.opaque);
+    for name in ["msgId", "queueId", "queueOffset", "transactionId", "MSG_REGION", "TRACE_ON"] {
+        if let Some(value) = frame.header.fields.find(name) {
+            writer = writer.field_text(name, value);
+        }
+    }
+    writer.finish();
+}

@@ -1,0 +1,33 @@
+//! Every bound of the server's data path in one place, compared where they depend on one another.
+//! At a bound the server refuses, stops reading or closes, as said at each.
+
+use rmq_protocol::frame::FRAME_SIZE_MAX;
+
+/// A shard's one read buffer: what a read batch can hold.
+pub const SCRATCH_BYTES: usize = 256 * 1024;
+/// Growth step of a connection's incomplete frame; the frame itself is bounded by `FRAME_SIZE_MAX`.
+pub const PARTIAL_FRAME_RESERVE_BYTES: usize = 1 << 20;
+/// Answer buffer an idle connection may keep.
+pub const IDLE_ANSWER_BUFFER_BYTES: usize = 16 * 1024;
+/// Above this many unsent answer bytes the connection is not read (Java: the high-water mark of its channel).
+pub const ANSWER_BUFFER_HIGH_WATER_BYTES: usize = 4 << 20;
+/// Above this many unsent answer bytes the connection is closed: its client does not read.
+pub const ANSWER_BUFFER_BYTES_MAX: usize = 64 << 20;
+/// Above this many unanswered requests the connection is not read.
+pub const REQUESTS_IN_FLIGHT_MAX: u32 = 65_536;
+/// `Forward` batches a shard may have under way to each other shard; without one it stops reading.
+pub const MESH_CREDITS: u32 = 256;
+/// Pulls one shard holds for long polling; one more is answered at once, as if its time were up.
+pub const LONG_POLLS_MAX: usize = 1 << 20;
+/// Cold reads a shard has under way; one more waits in the queue of the reads.
+pub const COLD_READS_MAX: usize = 64;
+/// Cold reads that wait; one more is answered SYSTEM_BUSY.
+pub const COLD_READS_WAITING_MAX: usize = 65_536;
+/// Rows of consumer offsets a shard keeps; a commit for one more is refused.
+pub const CONSUMER_OFFSETS_MAX: usize = 4 << 20;
+/// Longest wait for accepted work when the server stops, in milliseconds.
+pub const DRAIN_MS: u64 = 3_000;
+
+const _: () = assert!(ANSWER_BUFFER_BYTES_MAX > ANSWER_BUFFER_HIGH_WATER_BYTES + FRAME_SIZE_MAX);
+const _: () = assert!(ANSWER_BUFFER_HIGH_WATER_BYTES > SCRATCH_BYTES);
+const _: () = assert!(COLD_READS_WAITING_MAX > COLD_READS_MAX);

@@ -1,0 +1,355 @@
+//! One client connection of a shard: bytes in, whole frames to the handler, answers out in one write.
+//!
+//! A connection has one task. It reads into the shard's scratch buffer (an idle connection owns no buffer),
+//! hands every whole frame on, and keeps only an incomplete frame. Answers are collected in `out` and sent
+//! directly when a batch is done; the task sees the socket's write side only when the kernel's buffer is full.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use nix::sys::socket::{MsgFlags, send};
+
+use crate::control::link::ConnectionId;
+use crate::limits;
+use crate::mesh::Verdict;
+
+/// What the handler made of a batch of bytes.
+pub enum Progress {
+    /// This many bytes were whole frames and are dealt with; the rest is the start of a frame.
+    Consumed(usize),
+    /// Like `Consumed`, but the next frame has to wait for something (`Connection::resume` ends the wait).
+    Stalled(usize),
+    /// The bytes are no frame: close, for this reason.
+    Garbage(String),
+}
+
+/// What a connection asks of its shard.
+pub trait FrameSink: 'static {
+    /// Handles every whole frame in `bytes`. Called with no borrow of the connection held.
+    fn frames(&self, connection: &Rc<Connection>, bytes: &[u8]) -> Progress;
+    /// The read batch is done: send what was answered and what must go to other shards.
+    fn batch_done(&self);
+}
+
+pub struct Connection {
+    pub id: ConnectionId,
+    pub peer: SocketAddr,
+    /// Accepted by the fast (VIP) listener.
+    pub vip: bool,
+    fd: RawFd,
+    out: RefCell<Vec<u8>>,
+    /// `out` is listed for the next flush.
+    dirty: Cell<bool>,
+    /// The kernel took less than all of `out`; the task finishes it.
+    blocked: Cell<bool>,
+    closing: Cell<bool>,
+    stalled: Cell<bool>,
+    /// What ended the last stall; the frame that stalled looks at it when it is handled again.
+    verdict: RefCell<Option<Verdict>>,
+    /// Requests forwarded or deferred and not yet answered.
+    in_flight: Cell<u32>,
+    last_active_ms: Cell<u64>,
+    /// The control thread knows this connection and must hear of its end.
+    pub known_to_control: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    pub fn new(id: ConnectionId, peer: SocketAddr, vip: bool, fd: RawFd, now_ms: u64) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            peer,
+            vip,
+            fd,
+            out: RefCell::new(Vec::new()),
+            dirty: Cell::new(false),
+            blocked: Cell::new(false),
+            closing: Cell::new(false),
+            stalled: Cell::new(false),
+            verdict: RefCell::new(None),
+            in_flight: Cell::new(0),
+            last_active_ms: Cell::new(now_ms),
+            known_to_control: Cell::new(false),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// Gives the answer buffer to `write`. True: the caller lists the connection for the next flush.
+    pub fn write(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if self.closing.get() {
+            return false;
+        }
+        write(&mut self.out.borrow_mut());
+        !self.dirty.replace(true)
+    }
+
+    /// Sends what has been written with one system call, as far as the kernel takes it.
+    pub fn flush(&self, now_ms: u64) {
+        self.dirty.set(false);
+        if self.blocked.get() || self.closing.get() {
+            return;
+        }
+        let mut out = self.out.borrow_mut();
+        if out.is_empty() {
+            return;
+        }
+        self.last_active_ms.set(now_ms);
+        match send(self.fd, &out, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(sent) if sent == out.len() => {
+                out.clear();
+                if out.capacity() > limits::IDLE_ANSWER_BUFFER_BYTES {
+                    out.shrink_to(limits::IDLE_ANSWER_BUFFER_BYTES);
+                }
+                return;
+            }
+            Ok(sent) => {
+                out.drain(..sent);
+            }
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+            Err(_) => {
+                drop(out);
+                self.close();
+                return;
+            }
+        }
+        self.blocked.set(true);
+        let too_much = out.len() > limits::ANSWER_BUFFER_BYTES_MAX;
+        drop(out);
+        if too_much {
+            tracing::warn!(peer = %self.peer, "closed: the client does not read its answers");
+            self.close();
+        } else {
+            self.wake();
+        }
+    }
+
+    /// Ends the connection at the next turn of its task.
+    pub fn close(&self) {
+        self.closing.set(true);
+        self.wake();
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    pub fn stall(&self) {
+        self.stalled.set(true);
+    }
+
+    pub fn resume(&self) {
+        if self.stalled.replace(false) {
+            self.wake();
+        }
+    }
+
+    pub fn decided(&self, verdict: Verdict) {
+        *self.verdict.borrow_mut() = Some(verdict);
+        self.resume();
+    }
+
+    pub fn take_verdict(&self) -> Option<Verdict> {
+        self.verdict.borrow_mut().take()
+    }
+
+    pub fn begin(&self, requests: u32) {
+        self.in_flight.set(self.in_flight.get() + requests);
+    }
+
+    pub fn finish(&self, requests: u32) {
+        let before = self.in_flight.get();
+        let after = before.saturating_sub(requests);
+        self.in_flight.set(after);
+        if before >= limits::REQUESTS_IN_FLIGHT_MAX && after < limits::REQUESTS_IN_FLIGHT_MAX {
+            self.wake();
+        }
+    }
+
+    pub fn last_active_ms(&self) -> u64 {
+        self.last_active_ms.get()
+    }
+
+    fn may_read(&self) -> bool {
+        !self.stalled.get()
+            && self.in_flight.get() < limits::REQUESTS_IN_FLIGHT_MAX
+            && self.out.borrow().len() < limits::ANSWER_BUFFER_HIGH_WATER_BYTES
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum End {
+    Peer,
+    Us,
+    Garbage(String),
+    Failed(io::Error),
+}
+
+/// Reads the socket until it ends. `scratch` is the shard's one read buffer, borrowed only within a poll.
+pub async fn serve(
+    socket: OwnedFd,
+    connection: Rc<Connection>,
+    sink: Rc<dyn FrameSink>,
+    scratch: Rc<RefCell<Box<[u8]>>>,
+    now_ms: impl Fn() -> u64,
+) -> End {
+    // SAFETY: `socket` is an open, connected TCP socket that nobody else owns; the stream closes it.
+    let stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
+    debug_assert_eq!(stream.as_raw_fd(), connection.fd);
+    let mut reader = Reader { stream, connection, sink, scratch, now_ms, partial: Vec::new(), ready: false };
+    let end = std::future::poll_fn(|cx| reader.poll(cx)).await;
+    reader.connection.closing.set(true);
+    // The peer sees the end at once, not when the executor next drops a source.
+    let _ = reader.stream.shutdown(std::net::Shutdown::Both).await;
+    end
+}
+
+/// Reads per turn of the task; then the other connections have theirs.
+const READS_PER_TURN: usize = 4;
+
+struct Reader<C> {
+    stream: TcpStream,
+    connection: Rc<Connection>,
+    sink: Rc<dyn FrameSink>,
+    scratch: Rc<RefCell<Box<[u8]>>>,
+    now_ms: C,
+    /// An incomplete frame, or frames that wait for the end of a stall.
+    partial: Vec<u8>,
+    /// `partial` may hold a whole frame.
+    ready: bool,
+}
+
+impl<C: Fn() -> u64> Reader<C> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        {
+            let mut waker = self.connection.waker.borrow_mut();
+            match &*waker {
+                Some(known) if known.will_wake(cx.waker()) => {}
+                _ => *waker = Some(cx.waker().clone()),
+            }
+        }
+        if self.connection.closing.get() {
+            return Poll::Ready(End::Us);
+        }
+        if self.connection.blocked.get()
+            && let Err(error) = self.poll_write(cx)
+        {
+            return Poll::Ready(End::Failed(error));
+        }
+        let mut touched = false;
+        let mut turn = Poll::Pending;
+        for round in 0.. {
+            if !self.connection.may_read() {
+                break;
+            }
+            if self.ready {
+                self.ready = false;
+                touched = true;
+                let bytes = std::mem::take(&mut self.partial);
+                if let Some(end) = self.take_frames(bytes) {
+                    turn = Poll::Ready(end);
+                    break;
+                }
+                continue;
+            }
+            if round >= READS_PER_TURN {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            let scratch = Rc::clone(&self.scratch);
+            let mut scratch = scratch.borrow_mut();
+            match Pin::new(&mut self.stream).poll_read(cx, &mut scratch[..]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => {
+                    turn = Poll::Ready(End::Peer);
+                    break;
+                }
+                Poll::Ready(Err(error)) => {
+                    turn = Poll::Ready(End::Failed(error));
+                    break;
+                }
+                Poll::Ready(Ok(read)) => {
+                    touched = true;
+                    if let Some(end) = self.take_read(&scratch[..read]) {
+                        turn = Poll::Ready(end);
+                        break;
+                    }
+                }
+            }
+        }
+        if touched {
+            self.connection.last_active_ms.set((self.now_ms)());
+            self.sink.batch_done();
+        }
+        turn
+    }
+
+    fn take_read(&mut self, read: &[u8]) -> Option<End> {
+        if self.partial.is_empty() {
+            let progress = self.sink.frames(&self.connection, read);
+            return self.keep_rest(progress, |consumed| read[consumed..].to_vec());
+        }
+        self.partial.extend_from_slice(read);
+        // A large frame is parsed once it is whole, not at each of its pieces.
+        if let Ok(Some(len)) = rmq_protocol::frame::frame_len(&self.partial)
+            && self.partial.len() < len
+        {
+            let missing = len - self.partial.len();
+            self.partial.reserve_exact(missing.min(limits::PARTIAL_FRAME_RESERVE_BYTES));
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.partial);
+        self.take_frames(bytes)
+    }
+
+    fn take_frames(&mut self, mut bytes: Vec<u8>) -> Option<End> {
+        let progress = self.sink.frames(&self.connection, &bytes);
+        self.keep_rest(progress, |consumed| {
+            bytes.drain(..consumed);
+            if bytes.is_empty() { Vec::new() } else { bytes }
+        })
+    }
+
+    fn keep_rest(&mut self, progress: Progress, rest: impl FnOnce(usize) -> Vec<u8>) -> Option<End> {
+        match progress {
+            Progress::Consumed(consumed) => self.partial = rest(consumed),
+            Progress::Stalled(consumed) => {
+                self.partial = rest(consumed);
+                self.ready = true;
+            }
+            Progress::Garbage(why) => return Some(End::Garbage(why)),
+        }
+        None
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut out = self.connection.out.borrow_mut();
+        while !out.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &out) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(sent)) => {
+                    out.drain(..sent);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        self.connection.blocked.set(false);
+        self.connection.last_active_ms.set((self.now_ms)());
+        Ok(())
+    }
+}

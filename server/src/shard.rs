@@ -1,0 +1,555 @@
+//! One shard: a pinned executor that owns connections, whole queues and their log.
+//!
+//! Everything here is plain single-threaded state. The tasks of a shard are: one per connection, the inbox,
+//! the deadlines, and a delay level each; the engine has its own flusher and background tasks.
+//! Not here: what a request means (`handler`), what the broker decides (`broker`).
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset};
+use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
+use rmq_protocol::response_code::ResponseCode;
+use rmq_protocol::unique_id::UniqueIds;
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
+use crate::answers::{Answers, ReplyTo};
+use crate::broker::consumer_offsets::ConsumerOffsets;
+use crate::broker::group_commit::{Completion, GroupCommit};
+use crate::broker::long_poll::{HeldPull, LongPolls};
+use crate::broker::message::StoreOutcome;
+use crate::broker::metadata::{Metadata, Queue, Topic};
+use crate::broker::refusal::Refusal;
+use crate::broker::{delay_levels, retention, store};
+use crate::control::link::{ControlLink, ToControl};
+use crate::forwarding::Forwarding;
+use crate::handler;
+use crate::handler::queries;
+use crate::limits;
+use crate::mesh::{Inbox, MeshMessage, StoreTicket};
+use crate::net::connection::{self, Connection, End, FrameSink, Progress};
+use crate::net::executor::{self, Notify, Oneshot};
+use crate::ownership::Ownership;
+use crate::settings::Settings;
+
+pub type Engine = rmq_engine::Shard<GlommioEnv>;
+
+pub struct Shard {
+    pub index: usize,
+    pub settings: Arc<Settings>,
+    pub ownership: Ownership,
+    pub engine: Rc<Engine>,
+    pub metadata: Metadata,
+    pub answers: Answers,
+    pub group_commit: RefCell<GroupCommit>,
+    pub long_polls: LongPolls,
+    pub offsets: RefCell<ConsumerOffsets>,
+    pub forwarding: Forwarding,
+    pub control: ControlLink,
+    pub counters: Counters,
+    pub scratch: Scratch,
+    pub cold_reads: Cell<usize>,
+    /// Used share of the log's file system, as last looked at.
+    pub disk_ratio: Cell<f64>,
+    pub delay: delay_levels::DelayLevels,
+    inbox: Arc<Inbox>,
+    queues: RefCell<FxHashMap<QueueNumber, Rc<Queue>>>,
+    arrived: RefCell<Vec<(Rc<Queue>, i64)>>,
+    stores: RefCell<FxHashMap<StoreTicket, Rc<Oneshot<StoreOutcome>>>>,
+    next_ticket: Cell<u64>,
+    read_buffer: Rc<RefCell<Box<[u8]>>>,
+    started: Instant,
+    now_ms: Cell<u64>,
+    draining: Cell<bool>,
+    random: Cell<u64>,
+    unique_ids: UniqueIds,
+    unique_count: Cell<u16>,
+    stopped: Rc<Notify>,
+}
+
+/// Counted since the start, read by the control thread.
+#[derive(Default)]
+pub struct Counters {
+    pub messages_put: Cell<u64>,
+    pub bytes_put: Cell<u64>,
+    pub put_failed: Cell<u64>,
+    pub put_bytes_max: Cell<u64>,
+    pub put_ms_max: Cell<u64>,
+    pub messages_got: Cell<u64>,
+    pub bytes_got: Cell<u64>,
+    pub pulls_found: Cell<u64>,
+    pub pulls_missed: Cell<u64>,
+}
+
+/// Adds to a counter.
+pub fn count(counter: &Cell<u64>, by: u64) {
+    counter.set(counter.get() + by);
+}
+
+/// Buffers that a request uses within one call; taken and put back, so that no borrow crosses a call.
+#[derive(Default)]
+pub struct Scratch {
+    pub properties: RefCell<Vec<u8>>,
+    pub records: RefCell<Vec<u8>>,
+}
+
+/// What a shard is made of at start.
+pub struct ShardParts {
+    pub index: usize,
+    pub settings: Arc<Settings>,
+    pub ownership: Ownership,
+    pub engine: Rc<Engine>,
+    pub offsets: ConsumerOffsets,
+    pub delay_offsets: Vec<(i32, i64)>,
+    pub inboxes: Vec<Arc<Inbox>>,
+    pub control: ControlLink,
+}
+
+impl Shard {
+    /// Starts every task of the shard; `run` then waits for its end.
+    pub fn start(parts: ShardParts) -> Rc<Self> {
+        let inbox = Arc::clone(&parts.inboxes[parts.index]);
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
+        let mark = (seed as u32) ^ parts.index as u32;
+        let unique_ids = UniqueIds::new(parts.settings.store_host.ip(), std::process::id() as u16, mark);
+        let shard = Rc::new(Self {
+            index: parts.index,
+            settings: parts.settings,
+            ownership: parts.ownership,
+            engine: parts.engine,
+            metadata: Metadata::default(),
+            answers: Answers::new(parts.index, parts.inboxes.clone()),
+            group_commit: RefCell::default(),
+            long_polls: LongPolls::default(),
+            offsets: RefCell::new(parts.offsets),
+            forwarding: Forwarding::new(parts.index, parts.inboxes),
+            control: parts.control,
+            counters: Counters::default(),
+            scratch: Scratch::default(),
+            cold_reads: Cell::new(0),
+            disk_ratio: Cell::new(0.0),
+            delay: delay_levels::DelayLevels::new(parts.delay_offsets),
+            inbox,
+            queues: RefCell::default(),
+            arrived: RefCell::default(),
+            stores: RefCell::default(),
+            next_ticket: Cell::new(0),
+            read_buffer: Rc::new(RefCell::new(vec![0; limits::SCRATCH_BYTES].into_boxed_slice())),
+            started: Instant::now(),
+            now_ms: Cell::new(0),
+            draining: Cell::new(false),
+            random: Cell::new(seed | 1),
+            unique_ids,
+            unique_count: Cell::new(0),
+            stopped: Notify::new(),
+        });
+        shard.watch_log();
+        executor::spawn(Rc::clone(&shard).take_messages());
+        executor::spawn(Rc::clone(&shard).watch_deadlines());
+        executor::spawn(Rc::clone(&shard).persist_offsets());
+        executor::spawn(retention::run(Rc::clone(&shard)));
+        shard
+    }
+
+    /// Returns when the shard was told to stop and everything is on disk.
+    pub async fn run(self: Rc<Self>) {
+        self.stopped.notified().await;
+    }
+
+    /// Milliseconds since the shard started; advances once per batch, which is exact enough for time-outs.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    fn tick(&self) -> u64 {
+        let now = self.started.elapsed().as_millis() as u64;
+        self.now_ms.set(now);
+        now
+    }
+
+    /// A small pseudo-random number, for choosing a queue.
+    pub fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    /// An id for a message that came without one.
+    pub fn unique_id<'o>(&self, out: &'o mut [u8; MESSAGE_ID_LEN_MAX]) -> &'o str {
+        let count = self.unique_count.get();
+        self.unique_count.set(count.wrapping_add(1));
+        self.unique_ids.write(store::ms_of_month(store::wall_clock_ms()), count, out)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// A queue of a topic; its id lies within the topic's configuration.
+    pub fn queue(&self, topic: &Topic, id: i32) -> Rc<Queue> {
+        if let Some(queue) = topic.known_queue(id) {
+            return queue;
+        }
+        let number = self.engine.find_queue(&topic.name, id as u32);
+        let next = number.map_or(0, |number| self.engine.next_offset(number).0);
+        let queue = topic.add_queue(id, number, next);
+        if let Some(number) = number {
+            self.queues.borrow_mut().insert(number, Rc::clone(&queue));
+        }
+        queue
+    }
+
+    /// The engine's number of a queue, declared at its first message.
+    pub fn declared(&self, queue: &Rc<Queue>) -> Result<QueueNumber, Refusal> {
+        if let Some(number) = queue.number() {
+            return Ok(number);
+        }
+        let number = self.engine.declare_queue(&queue.topic, queue.id as u32)?;
+        queue.declared(number);
+        self.queues.borrow_mut().insert(number, Rc::clone(queue));
+        Ok(number)
+    }
+
+    /// Forgets the engine's numbers of a deleted topic.
+    pub fn forget_queues(&self, topic: &str) {
+        self.queues.borrow_mut().retain(|_, queue| &*queue.topic != topic);
+    }
+
+    /// Appended up to `end`: the answer leaves when the log has acknowledged it.
+    pub fn answer_when_acknowledged(&self, end: LogPosition, to: ReplyTo, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.answers.defer(&to);
+        self.group_commit.borrow_mut().wait_client(end, self.now_ms(), to, encode);
+        self.inbox.owes(true);
+    }
+
+    /// Waits until the log has acknowledged everything up to `end`.
+    pub async fn acknowledged(&self, end: LogPosition) -> Completion {
+        if self.engine.acknowledged() >= end {
+            return Completion::Acknowledged;
+        }
+        let done = self.group_commit.borrow_mut().wait_internal(end, self.now_ms());
+        self.inbox.owes(true);
+        done.take().await
+    }
+
+    /// Asks the owner of a queue to store a message; the ticket's outcome arrives through the mesh.
+    pub fn store_elsewhere(
+        &self,
+        shard: usize,
+        message: Box<crate::broker::message::Message>,
+    ) -> Rc<Oneshot<StoreOutcome>> {
+        let ticket = StoreTicket(self.next_ticket.get());
+        self.next_ticket.set(ticket.0 + 1);
+        let outcome = Oneshot::new();
+        self.stores.borrow_mut().insert(ticket, Rc::clone(&outcome));
+        self.forwarding.send(shard, MeshMessage::Store { from: self.index, ticket, message });
+        outcome
+    }
+
+    /// Ends the wait of a connection for a credit.
+    fn resume(&self, connection: crate::control::link::ConnectionId) {
+        if let Some(connection) = self.answers.find(connection) {
+            connection.resume();
+        }
+    }
+
+    pub fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    fn watch_log(self: &Rc<Self>) {
+        let shard = Rc::downgrade(self);
+        self.engine.on_visible(Rc::new(move |number, _: QueueOffset, filter_code| {
+            if let Some(shard) = shard.upgrade() {
+                shard.became_visible(number, filter_code);
+            }
+        }));
+        let shard = Rc::downgrade(self);
+        self.engine.on_progress(Rc::new(move |progress| {
+            if let Some(shard) = shard.upgrade() {
+                shard.log_progressed(progress);
+            }
+        }));
+    }
+
+    fn became_visible(&self, number: QueueNumber, filter_code: i64) {
+        let queues = self.queues.borrow();
+        let Some(queue) = queues.get(&number) else { return };
+        if let Some(notify) = &*queue.arrivals.borrow() {
+            notify.notify();
+        }
+        if !queue.held.is_empty() && queue.held.wants(filter_code) {
+            self.arrived.borrow_mut().push((Rc::clone(queue), filter_code));
+        }
+    }
+
+    fn log_progressed(self: &Rc<Self>, progress: LogProgress) {
+        let now_ms = self.tick();
+        match progress {
+            LogProgress::Acknowledged(position) => {
+                let mut waiting = self.group_commit.borrow_mut();
+                let longest = &self.counters.put_ms_max;
+                longest.set(longest.get().max(waiting.longest_wait_ms(now_ms)));
+                waiting.acknowledge(position, |to, frame| {
+                    self.answers.later(to, |out| out.extend_from_slice(frame));
+                });
+                self.inbox.owes(!waiting.is_empty());
+            }
+            LogProgress::Stopped => {
+                self.group_commit.borrow_mut().fail(|to, _, _| {
+                    self.answers.later(to, |out| {
+                        handler::write_refusal(
+                            out,
+                            to,
+                            &Refusal::new(ResponseCode::SYSTEM_ERROR, LOG_STOPPED),
+                        );
+                    });
+                });
+                self.inbox.owes(false);
+            }
+        }
+        self.wake_held_pulls();
+        self.answers.flush(now_ms);
+    }
+
+    fn wake_held_pulls(self: &Rc<Self>) {
+        loop {
+            let arrived = std::mem::take(&mut *self.arrived.borrow_mut());
+            if arrived.is_empty() {
+                return;
+            }
+            for (queue, filter_code) in arrived {
+                for pull in self.long_polls.take_wanting(&queue, |filter| filter.matches(filter_code)) {
+                    self.pull_again(pull);
+                }
+            }
+        }
+    }
+
+    fn pull_again(self: &Rc<Self>, pull: HeldPull) {
+        if pull.to.connection.shard as usize == self.index && self.answers.find(pull.to.connection).is_none()
+        {
+            return;
+        }
+        handler::pull::again(self, &pull);
+    }
+
+    async fn take_messages(self: Rc<Self>) {
+        loop {
+            std::future::poll_fn(|cx| self.inbox.poll_ready(cx)).await;
+            let now_ms = self.tick();
+            // Bounded, so that a flood from other shards does not starve this shard's own connections.
+            for _ in 0..256 {
+                let Some(message) = self.inbox.try_take() else { break };
+                self.take_message(message);
+            }
+            self.forwarding.flush();
+            self.answers.flush(now_ms);
+            if !self.inbox.is_empty() {
+                executor::yield_now().await;
+            }
+        }
+    }
+
+    fn take_message(self: &Rc<Self>, message: MeshMessage) {
+        match message {
+            MeshMessage::Accepted { socket, peer, vip } => self.accept(socket, peer, vip),
+            MeshMessage::Forward { from, batch } => {
+                for forwarded in &batch {
+                    handler::forwarded(self, forwarded);
+                }
+                self.forwarding.send(from, MeshMessage::CreditReturned { from: self.index });
+            }
+            MeshMessage::Answer { batch } => {
+                for answers in batch {
+                    self.answers.append(answers.connection, answers.count, |out| {
+                        out.extend_from_slice(&answers.frames);
+                    });
+                }
+            }
+            MeshMessage::CreditReturned { from } => {
+                for connection in self.forwarding.credit_returned(from) {
+                    self.resume(connection);
+                }
+            }
+            MeshMessage::Store { from, ticket, message } => {
+                let shard = Rc::clone(self);
+                executor::spawn(async move {
+                    let outcome = store::store_here(&shard, &message).await;
+                    shard.forwarding.send(from, MeshMessage::Stored { ticket, outcome });
+                });
+            }
+            MeshMessage::Stored { ticket, outcome } => {
+                if let Some(waiting) = self.stores.borrow_mut().remove(&ticket) {
+                    waiting.set(outcome);
+                }
+            }
+            MeshMessage::FromControl { connection, frame } => {
+                self.answers.append(connection, 0, |out| out.extend_from_slice(&frame));
+            }
+            MeshMessage::CloseConnection { connection } => {
+                if let Some(connection) = self.answers.find(connection) {
+                    connection.close();
+                }
+            }
+            MeshMessage::Publish { changes, confirm } => {
+                for change in changes.iter() {
+                    if let Some(topic) = self.metadata.apply(change) {
+                        for queue in topic.known_queues() {
+                            for pull in self.long_polls.take_all(&queue) {
+                                self.pull_again(pull);
+                            }
+                        }
+                    }
+                }
+                delay_levels::start_owned(self);
+                let _ = confirm.send(());
+            }
+            MeshMessage::Query { query, answer } => {
+                let shard = Rc::clone(self);
+                executor::spawn(async move {
+                    let _ = answer.send(queries::answer(&shard, query).await);
+                });
+            }
+            MeshMessage::Resume { connection, verdict } => {
+                if let Some(connection) = self.answers.find(connection) {
+                    connection.decided(verdict);
+                }
+            }
+            MeshMessage::Drain { done } => {
+                self.draining.set(true);
+                executor::spawn(Rc::clone(self).drain(done));
+            }
+            MeshMessage::Stop => executor::spawn(Rc::clone(self).stop()),
+        }
+    }
+
+    fn accept(self: &Rc<Self>, socket: OwnedFd, peer: SocketAddr, vip: bool) {
+        if self.draining.get() {
+            self.inbox.connection_ended();
+            return;
+        }
+        let now_ms = self.now_ms();
+        let fd = socket.as_raw_fd();
+        let connection = self.answers.admit(|id| Connection::new(id, peer, vip, fd, now_ms));
+        let shard = Rc::clone(self);
+        executor::spawn(async move {
+            let clock = Rc::clone(&shard);
+            let end = connection::serve(
+                socket,
+                Rc::clone(&connection),
+                Rc::new(Frames(Rc::clone(&shard))),
+                Rc::clone(&shard.read_buffer),
+                move || clock.tick(),
+            )
+            .await;
+            if let End::Garbage(why) = end {
+                tracing::warn!(%peer, why, "connection closed: not a RocketMQ frame");
+            }
+            shard.answers.remove(connection.id);
+            shard.inbox.connection_ended();
+            if connection.known_to_control.get() {
+                shard.control.tell(ToControl::ConnectionClosed { connection: connection.id });
+            }
+        });
+    }
+
+    /// Time-outs: held pulls, synchronous flushes, idle connections.
+    async fn watch_deadlines(self: Rc<Self>) {
+        let mut idle_checked_ms = 0;
+        loop {
+            if self.long_polls.is_empty() && self.group_commit.borrow().is_empty() {
+                self.long_polls.first.notified_within(Duration::from_secs(1)).await;
+            } else {
+                executor::sleep(Duration::from_millis(100)).await;
+            }
+            let now_ms = self.tick();
+            for pull in self.long_polls.take_expired(now_ms) {
+                self.pull_again(pull);
+            }
+            if let Some(limit_ms) = now_ms.checked_sub(self.settings.sync_flush_timeout_ms) {
+                self.group_commit.borrow_mut().time_out(limit_ms, |to, frame| {
+                    self.answers.later(to, |out| handler::send::write_flush_timeout(out, to, frame));
+                });
+            }
+            if now_ms >= idle_checked_ms + 5_000 {
+                idle_checked_ms = now_ms;
+                self.close_idle(now_ms);
+            }
+            self.answers.flush(now_ms);
+        }
+    }
+
+    fn close_idle(&self, now_ms: u64) {
+        let limit_ms = self.settings.idle_connection_ms;
+        self.answers.each(|connection| {
+            if now_ms.saturating_sub(connection.last_active_ms()) > limit_ms {
+                tracing::info!(peer = %connection.peer, "closed: idle");
+                connection.close();
+            }
+        });
+    }
+
+    async fn persist_offsets(self: Rc<Self>) {
+        loop {
+            executor::sleep(Duration::from_millis(self.settings.offset_persist_interval_ms)).await;
+            self.hand_over_offsets();
+        }
+    }
+
+    /// Gives the control thread what has changed since it was last given.
+    fn hand_over_offsets(&self) {
+        let mut offsets = self.offsets.borrow_mut();
+        if offsets.take_dirty() {
+            self.control.tell(ToControl::Offsets { shard: self.index, table: offsets.rows() });
+        }
+        let rows = self.delay.take_changed();
+        if !rows.is_empty() {
+            self.control.tell(ToControl::DelayOffsets { rows });
+        }
+    }
+
+    /// New work is refused from here on; what was accepted is answered, within `limits::DRAIN_MS`.
+    async fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
+        let until_ms = self.tick() + limits::DRAIN_MS;
+        while !self.group_commit.borrow().is_empty() && self.tick() < until_ms {
+            executor::sleep(Duration::from_millis(5)).await;
+        }
+        self.hand_over_offsets();
+        self.answers.flush(self.tick());
+        let _ = done.send(());
+    }
+
+    async fn stop(self: Rc<Self>) {
+        self.answers.each(|connection| connection.close());
+        if let Err(error) = Rc::clone(&self.engine).shutdown().await {
+            tracing::error!(shard = self.index, %error, "the log did not stop cleanly; the next start recovers it");
+        }
+        self.stopped.notify();
+    }
+}
+
+const LOG_STOPPED: &str = "the commit log stopped after a failed write; this message may be lost. See the broker's log and restart it";
+
+/// The shard as its connections see it.
+struct Frames(Rc<Shard>);
+
+impl FrameSink for Frames {
+    fn frames(&self, connection: &Rc<Connection>, bytes: &[u8]) -> Progress {
+        handler::batch(&self.0, connection, bytes)
+    }
+
+    fn batch_done(&self) {
+        self.0.forwarding.flush();
+        self.0.answers.flush(self.0.now_ms());
+    }
+}
