@@ -95,11 +95,15 @@ impl Store {
             options.segment_size_bytes = old.segment_size;
         }
         let chains = chain::read_chains(env, &dir, &old).await?;
+        if old.generation == 0 && !chains.is_empty() {
+            // Shards start only after a generation is in force.
+            let path = superblock::path(&dir);
+            return Err(Error::corrupt(&path, 0, "older than the segments", superblock::REMEDY));
+        }
         let mut superblock = old;
-        superblock.sequence += 1;
         superblock.epoch += 1;
         superblock.number_high += NUMBER_RUN;
-        superblock::write(env, &dir, &superblock).await?;
+        superblock::write_twice(env, &dir, &mut superblock).await?;
         env.sync_dir(&dir).await.map_err(Error::io("sync", &dir))?;
 
         let mut recovery = Recovery {
@@ -136,11 +140,8 @@ impl Store {
 
         let Recovery { queues, number_high, last_ms, .. } = recovery;
         let shared_queues = divide(queues, shards, owner);
-        superblock.sequence += 1;
-        superblock.shards = shards as u32;
-        superblock.generation = superblock.epoch;
-        let mut seeds = Vec::new();
         let shared = Arc::new(Shared::new(&dir, superblock, old.number_high));
+        let mut seeds = Vec::new();
         for (index, queues) in shared_queues.into_iter().enumerate() {
             let sealed_here = |shard: u32| shard as usize % shards == index;
             let sealed =
@@ -152,7 +153,7 @@ impl Store {
             let old_sequence = maps.get(index).and_then(Option::as_ref).map_or(0, |map| map.sequence);
             let map = QueueMap {
                 store_id: superblock.store_id,
-                generation: superblock.generation,
+                generation: superblock.epoch,
                 sequence: old_sequence + 1,
                 epoch: superblock.epoch,
                 shard: index as u32,
@@ -180,7 +181,12 @@ impl Store {
                 map_sequence: map.sequence,
             });
         }
-        superblock::write(env, &dir, &superblock).await?;
+        shared
+            .update(env, |superblock| {
+                superblock.shards = shards as u32;
+                superblock.generation = superblock.epoch;
+            })
+            .await?;
         Ok(seeds)
     }
 }

@@ -7,7 +7,7 @@
 //!  reserved | queue table version | zeros to 4096
 //! ```
 //! A write goes to the slot that does not hold the newest valid one, so a torn write leaves the store as it
-//! was. Everything here is durable before anything on disk depends on it: an epoch before the first frame
+//! was. Facts that later files depend on are written twice, so that one damaged slot is outlived. Everything here is durable before anything on disk depends on it: an epoch before the first frame
 //! that carries it, a number before the file that is named by it, a generation after the maps that it names.
 
 use std::path::{Path, PathBuf};
@@ -108,8 +108,21 @@ pub(crate) async fn read<E: Env>(env: &E, dir: &Path) -> Result<Option<Superbloc
     Ok(newest)
 }
 
-/// Writes the next sequence into the other slot and waits until it is durable.
-pub(crate) async fn write<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> Result<(), Error> {
+/// Writes into both slots, one after the other: whichever is damaged later, the other knows the same.
+pub(crate) async fn write_twice<E: Env>(
+    env: &E,
+    dir: &Path,
+    superblock: &mut Superblock,
+) -> Result<(), Error> {
+    for _ in 0..2 {
+        superblock.sequence += 1;
+        write(env, dir, superblock).await?;
+    }
+    Ok(())
+}
+
+/// Writes into the slot that the sequence names and waits until it is durable.
+async fn write<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> Result<(), Error> {
     let path = path(dir);
     let file = env
         .open(&path, OpenMode { write: true, create: true, durable: false })
@@ -167,14 +180,13 @@ impl Shared {
     }
 
     /// Changes the superblock durably. Shards take turns.
-    async fn update<E: Env>(&self, env: &E, change: impl FnOnce(&mut Superblock)) -> Result<(), Error> {
+    pub async fn update<E: Env>(&self, env: &E, change: impl FnOnce(&mut Superblock)) -> Result<(), Error> {
         while self.writing.swap(true, Ordering::Acquire) {
             env.sleep_us(WRITER_WAIT_US).await;
         }
         let mut superblock = self.state().superblock;
         change(&mut superblock);
-        superblock.sequence += 1;
-        let result = write(env, &self.dir, &superblock).await;
+        let result = write_twice(env, &self.dir, &mut superblock).await;
         if result.is_ok() {
             self.state().superblock = superblock;
         }

@@ -52,3 +52,84 @@ pub fn split(mut bytes: &[u8]) -> Vec<(i64, Vec<u8>)> {
     }
     records
 }
+
+/// A store on a simulated disk, one life at a time.
+#[allow(dead_code, reason = "not every test needs a simulated store")]
+pub mod sim {
+    use std::cell::RefCell;
+    use std::path::{Path, PathBuf};
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use rmq_engine::env::sim::{Faults, Sim, SimDisk, SimEnv};
+    use rmq_engine::{AppendError, Env, Error, FlushMode, QueueNumber, Shard, Store, StoreOptions};
+
+    pub const SEGMENT_BYTES: u64 = 64 << 10;
+
+    pub fn options(flush: FlushMode) -> StoreOptions {
+        StoreOptions {
+            segment_size_bytes: SEGMENT_BYTES,
+            flush,
+            tail_cache_bytes: 32 << 10,
+            read_cache_bytes: 512 << 10,
+            zero_ahead_bytes: 32 << 10,
+            lock_wait_ms: 10,
+            ..StoreOptions::new("/store")
+        }
+    }
+
+    pub fn path(name: &str) -> PathBuf {
+        Path::new("/store").join(name)
+    }
+
+    pub fn segment(number: u64, extension: &str) -> PathBuf {
+        path(&format!("commitlog/{number:020}.{extension}"))
+    }
+
+    pub async fn open(env: &SimEnv, options: StoreOptions) -> Result<Rc<Shard<SimEnv>>, Error> {
+        let mut seeds = Store::open(env, options, Arc::new(super::TestSchema), &|_| 0).await?;
+        Shard::start(env.clone(), seeds.remove(0)).await
+    }
+
+    /// Runs one life on this disk and then kills it: only what `work` shut down ends in good order.
+    pub fn life<T, F>(disk: &SimDisk, seed: u64, faults: Faults, work: impl FnOnce(SimEnv) -> F) -> Option<T>
+    where
+        T: 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let sim = Sim::new(seed, disk, faults);
+        let result = sim.run(work(sim.env()));
+        drop(sim);
+        disk.kill(seed);
+        result
+    }
+
+    /// Appends until it is taken, and waits for the acknowledgement.
+    pub async fn send(
+        env: &SimEnv,
+        shard: &Shard<SimEnv>,
+        queue: QueueNumber,
+        bodies: &[Vec<u8>],
+    ) -> Result<rmq_engine::Appended, AppendError> {
+        loop {
+            match super::append(shard, queue, bodies) {
+                Err(AppendError::Busy) => env.sleep_us(200).await,
+                Err(other) => return Err(other),
+                Ok(appended) => {
+                    let stopped = Rc::new(RefCell::new(false));
+                    let told = Rc::clone(&stopped);
+                    shard.on_progress(Rc::new(move |progress| {
+                        *told.borrow_mut() |= progress == rmq_engine::Progress::Stopped;
+                    }));
+                    while shard.acknowledged() < appended.end {
+                        if *stopped.borrow() || shard.stats().stopped {
+                            return Err(AppendError::Poisoned);
+                        }
+                        env.sleep_us(50).await;
+                    }
+                    return Ok(appended);
+                }
+            }
+        }
+    }
+}
