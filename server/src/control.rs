@@ -133,6 +133,12 @@ impl Control {
         self.state.links.publish(metadata.into()).await;
     }
 
+    /// Resolves when the name servers know the broker, or soon when they cannot be reached. `run` does the work.
+    pub fn registered(&self) -> impl Future<Output = ()> + use<> {
+        let state = Rc::clone(&self.state);
+        async move { state.registrar.settled().await }
+    }
+
     /// Serves until `ToControl::Shutdown`, or until every `ControlLink` is gone. Runs inside a `LocalSet`.
     /// Registers with the name servers at once, so the shards must be able to serve by now.
     pub async fn run(mut self) {
@@ -164,7 +170,7 @@ impl Control {
         };
         state.registrar.stop().await;
         // What shards reported before they stopped is in the inbox still.
-        while let Ok(message) = self.inbox.try_recv() {
+        while let Some(message) = self.inbox.try_recv() {
             match message {
                 ToControl::Offsets { shard, table } => {
                     state.offsets.borrow_mut().report(shard, table, state.now_ms());

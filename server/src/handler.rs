@@ -134,6 +134,10 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),
+        _ if shard.control.is_full() => Err(Refusal::new(
+            ResponseCode::SYSTEM_BUSY,
+            "[OVERLOAD]system busy, start flow control for a while: too many requests wait",
+        )),
         _ => {
             to_control(shard, origin);
             Ok(Handled::Done)

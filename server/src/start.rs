@@ -54,6 +54,8 @@ pub enum StartError {
     Thread { what: String, source: io::Error },
     #[error("shard {0} ended unexpectedly; the store is intact and is recovered at the next start")]
     ShardLost(usize),
+    #[error("the control thread's work ended unexpectedly; messages are intact, see the log above")]
+    ControlLost,
 }
 
 type Result<T> = std::result::Result<T, StartError>;
@@ -100,9 +102,9 @@ fn broker(options: Broker) -> Result<()> {
     on_control_thread(async move {
         let stop = Stop::watch()?;
         let mut broker = RunningBroker::start(config).await?;
-        let lost = stop.signalled_or(broker.shard_lost()).await;
+        let lost = stop.signalled_or(broker.lost()).await;
         broker.stop().await;
-        lost.map_or(Ok(()), |shard| Err(StartError::ShardLost(shard)))
+        lost.map_or(Ok(()), Err)
     })
 }
 
@@ -125,10 +127,10 @@ fn standalone(options: Standalone) -> Result<()> {
         let stop = Stop::watch()?;
         let name_server = start_name_server(name_server_config)?;
         let mut broker = RunningBroker::start(config).await?;
-        let lost = stop.signalled_or(broker.shard_lost()).await;
+        let lost = stop.signalled_or(broker.lost()).await;
         broker.stop().await;
         name_server.stop().await;
-        lost.map_or(Ok(()), |shard| Err(StartError::ShardLost(shard)))
+        lost.map_or(Ok(()), Err)
     })
 }
 
@@ -283,6 +285,7 @@ impl RunningBroker {
         }
         spawn_supervisor(inboxes.clone())?;
         control_thread.publish(initial.metadata).await;
+        let registered = control_thread.registered();
         let control_task = tokio::task::spawn_local(control_thread.run());
 
         let limit = config.own.connections_max as usize;
@@ -291,15 +294,17 @@ impl RunningBroker {
                 tokio::task::spawn_local(accept(to_tokio(listener), vip, inboxes.clone(), limit))
             })
             .into();
+        // Whoever reads `boot success` finds the broker's topics at the name server.
+        registered.await;
         announce(&config, began);
         Ok(Self { inboxes, control, control_task, accepting, shards, lost })
     }
 
-    /// Resolves when a shard has ended by itself.
-    async fn shard_lost(&mut self) -> usize {
-        match self.lost.recv().await {
-            Some(shard) => shard,
-            None => std::future::pending().await,
+    /// Resolves when a part has ended by itself: what is left cannot serve.
+    async fn lost(&mut self) -> StartError {
+        tokio::select! {
+            Some(shard) = self.lost.recv() => StartError::ShardLost(shard),
+            _ = &mut self.control_task => StartError::ControlLost,
         }
     }
 

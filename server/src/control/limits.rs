@@ -1,7 +1,10 @@
 //! Bounds of everything that grows on the control thread. At a bound the caller is refused with the reason.
 
-/// Topics of one broker, system topics and retry topics included.
-pub const TOPICS_MAX: usize = 200_000;
+/// Topics of one broker, system topics and retry topics included. A full registration names them all in one
+/// frame.
+pub const TOPICS_MAX: usize = 50_000;
+/// A topic in a full registration: a name of usual length and its configuration.
+const REGISTERED_TOPIC_BYTES: usize = 300;
 /// Read or write queues of one topic. Java has no bound and dies of memory instead.
 pub const QUEUES_PER_TOPIC_MAX: i32 = 65_536;
 pub const ATTRIBUTES_PER_TOPIC_MAX: usize = 64;
@@ -24,10 +27,14 @@ pub const LOCKED_GROUPS_MAX: usize = ONLINE_GROUPS_MAX;
 /// Topic and group changes that may wait while the state file of earlier ones is written.
 pub const CHANGES_WAITING_MAX: usize = 20_000;
 
+/// Client requests in the inbox; one more is answered SYSTEM_BUSY by its shard.
+pub const REQUESTS_WAITING_MAX: usize = 65_536;
+
 pub const NAME_SERVERS_MAX: usize = 64;
 /// An answer of a name server: the ordered-topic table at most.
 pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;
 
+const _: () = assert!(TOPICS_MAX * REGISTERED_TOPIC_BYTES < rmq_protocol::FRAME_SIZE_MAX);
 const _: () = assert!(GROUPS_PER_CONNECTION_MAX <= ONLINE_GROUPS_MAX);
 const _: () = assert!(ONLINE_GROUPS_MAX <= GROUPS_MAX);
 const _: () = assert!(QUEUES_PER_TOPIC_MAX as usize <= LOCKS_PER_GROUP_MAX);

@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
+
+use super::limits::REQUESTS_WAITING_MAX;
 
 pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
@@ -68,20 +71,52 @@ pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 #[derive(Clone)]
 pub struct ControlLink {
     sender: mpsc::UnboundedSender<ToControl>,
+    /// Requests of clients in the inbox. What shards send of their own is bounded by their connections.
+    requests: Arc<AtomicUsize>,
 }
 
 /// The control thread's end of every `ControlLink`.
-pub type ControlInbox = mpsc::UnboundedReceiver<ToControl>;
+pub struct ControlInbox {
+    receiver: mpsc::UnboundedReceiver<ToControl>,
+    requests: Arc<AtomicUsize>,
+}
 
 impl ControlLink {
     pub fn new() -> (Self, ControlInbox) {
-        let (sender, inbox) = mpsc::unbounded_channel();
-        (Self { sender }, inbox)
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let requests = Arc::new(AtomicUsize::new(0));
+        (Self { sender, requests: Arc::clone(&requests) }, ControlInbox { receiver, requests })
     }
 
     /// After shutdown there is nobody to listen; whoever asked is being drained by then.
     pub fn tell(&self, message: ToControl) {
+        if matches!(message, ToControl::Request { .. }) {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+        }
         let _ = self.sender.send(message);
+    }
+
+    /// The control thread is so far behind that a further request is refused.
+    pub fn is_full(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) >= REQUESTS_WAITING_MAX
+    }
+}
+
+impl ControlInbox {
+    /// The next message, or `None` when every link is gone.
+    pub async fn recv(&mut self) -> Option<ToControl> {
+        self.receiver.recv().await.inspect(|message| self.took(message))
+    }
+
+    /// A message that is there already.
+    pub fn try_recv(&mut self) -> Option<ToControl> {
+        self.receiver.try_recv().ok().inspect(|message| self.took(message))
+    }
+
+    fn took(&self, message: &ToControl) {
+        if matches!(message, ToControl::Request { .. }) {
+            self.requests.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
