@@ -29,7 +29,8 @@ pub fn watch(
         Watch { at_measure: cpu::used(servers)?, at_end: CpuSeconds::default(), per_second: Vec::new() };
     let mut measuring = phases.measure_ns <= phases.start_ns;
     let mut ended = None;
-    let (mut last_ns, mut last_messages) = (phases.measure_ns, 0);
+    // A little behind the load threads, so that their percentiles of the second are there to be read.
+    let (mut last_ns, mut last_messages) = (phases.measure_ns + 20_000_000, 0);
     while !finished() {
         let now = monotonic_ns();
         let next =
