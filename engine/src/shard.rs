@@ -324,9 +324,11 @@ impl<E: Env> Shard<E> {
 
     /// Nothing after a failed write or flush is acknowledged: what the disk holds is known only after a restart.
     fn poison(&self, error: &Error) {
+        if self.state.replace(State::Poisoned) == State::Poisoned {
+            return;
+        }
         tracing::error!(shard = self.index, %error, "the log stopped; restart to recover from disk");
         self.remember(error);
-        self.state.set(State::Poisoned);
         self.wake_tasks();
         let told = self.on_progress.borrow().clone();
         if let Some(told) = told {

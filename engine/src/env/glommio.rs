@@ -323,3 +323,137 @@ fn plain(error: GlommioError<()>) -> io::Error {
         other => io::Error::other(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::FLUSH_BYTES_MAX;
+
+    fn on_executor<F: Future<Output = ()> + 'static>(work: impl FnOnce(GlommioEnv) -> F + Send + 'static) {
+        glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
+            .io_memory(1 << 20)
+            .spawn(move || async move { work(GlommioEnv::new()).await })
+            .expect("an executor")
+            .join()
+            .expect("no panic");
+    }
+
+    /// A directory of its own below the system's temporary one, removed at the end.
+    struct TestDir(std::path::PathBuf);
+
+    impl TestDir {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("rmq-env-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            Self(dir)
+        }
+    }
+
+    impl Drop for TestDir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Without the probe the first file of a thread, being empty, makes later reads fail with EOPNOTSUPP.
+    #[test]
+    fn a_thread_whose_first_file_is_a_new_one_can_read_it() {
+        let dir = TestDir::new("probe");
+        let path = dir.0.join("log");
+        for _ in 0..2 {
+            let (dir, path) = (dir.0.clone(), path.clone());
+            on_executor(move |env| async move {
+                env.prepare_dir(&dir).await.unwrap();
+                let _ = fs::remove_file(&path);
+                let file = env.open(&path, OpenMode { durable: true, ..OpenMode::CREATE }).await.unwrap();
+                file.allocate(1 << 20).await.unwrap();
+                assert_eq!(
+                    file.read_at(0, BLOCK_BYTES).await.unwrap(),
+                    [0; BLOCK_BYTES],
+                    "unwritten is zeros"
+                );
+                file.write_at(BLOCK_BYTES as u64, BLOCK_BYTES, |out| out.fill(7)).await.unwrap();
+                assert_eq!(file.read_at(BLOCK_BYTES as u64, BLOCK_BYTES).await.unwrap(), [7; BLOCK_BYTES]);
+                file.close().await.unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_on_the_blocking_pool_is_an_error() {
+        on_executor(|_| async {
+            let failed = blocking(|| -> io::Result<()> { panic!("on purpose") }).await;
+            assert!(failed.is_err());
+            assert_eq!(blocking(|| Ok(5)).await.unwrap(), 5, "the pool goes on");
+        });
+    }
+
+    /// Writes of the largest size, more of them than the registered memory holds, and reads over the end.
+    #[test]
+    fn large_writes_come_back_and_errors_keep_their_numbers() {
+        let dir = TestDir::new("large");
+        let path = dir.0.join("log");
+        on_executor(move |env| async move {
+            env.prepare_dir(&env_dir(&path)).await.unwrap();
+            let missing = env.open(&path, OpenMode::READ).await.err().unwrap();
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+            let file = env.open(&path, OpenMode::CREATE).await.unwrap();
+            for n in 0..8u8 {
+                let at = u64::from(n) * FLUSH_BYTES_MAX as u64;
+                file.write_at(at, FLUSH_BYTES_MAX, |out| out.fill(n)).await.unwrap();
+            }
+            file.write_zeros_at(0, ZERO_BYTES_MAX).await.unwrap();
+            file.sync().await.unwrap();
+            assert_eq!(file.size().unwrap(), 8 * FLUSH_BYTES_MAX as u64);
+            let bytes = file.read_at(FLUSH_BYTES_MAX as u64, 16 * FLUSH_BYTES_MAX).await.unwrap();
+            assert_eq!(bytes.len(), 7 * FLUSH_BYTES_MAX);
+            assert!(bytes.iter().enumerate().all(|(n, &byte)| byte as usize == n / FLUSH_BYTES_MAX + 1));
+            assert!(file.read_at(0, BLOCK_BYTES).await.unwrap().iter().all(|&byte| byte == 0));
+            file.close().await.unwrap();
+        });
+    }
+
+    fn env_dir(path: &Path) -> std::path::PathBuf {
+        path.parent().expect("a file has a directory").to_owned()
+    }
+
+    #[test]
+    fn locks_hold_between_descriptors_and_end_with_them() {
+        let dir = TestDir::new("locks");
+        let path = dir.0.join("log");
+        on_executor(move |env| async move {
+            env.prepare_dir(&env_dir(&path)).await.unwrap();
+            let first = env.open(&path, OpenMode::CREATE).await.unwrap();
+            let second = env.open(&path, OpenMode::WRITE).await.unwrap();
+            assert!(first.try_lock().unwrap() && first.try_lock().unwrap());
+            assert!(!second.try_lock().unwrap());
+            first.close().await.unwrap();
+            assert!(second.try_lock().unwrap());
+            let lock = env_dir(&path).join("lock");
+            let guard = env.lock(&lock).unwrap().unwrap();
+            let holder = env.lock(&lock).unwrap().err().unwrap();
+            assert!(holder.contains(&std::process::id().to_string()), "{holder}");
+            drop(guard);
+            assert!(env.lock(&lock).unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn names_change_as_asked() {
+        let dir = TestDir::new("names");
+        let dir_path = dir.0.clone();
+        on_executor(move |env| async move {
+            env.prepare_dir(&dir_path).await.unwrap();
+            for name in ["b", "a"] {
+                env.open(&dir_path.join(name), OpenMode::CREATE).await.unwrap().close().await.unwrap();
+            }
+            env.rename(&dir_path.join("b"), &dir_path.join("c")).await.unwrap();
+            env.sync_dir(&dir_path).await.unwrap();
+            assert_eq!(env.list(&dir_path).await.unwrap(), ["a", "c", "probe"]);
+            env.remove(&dir_path.join("a")).await.unwrap();
+            assert_eq!(env.remove(&dir_path.join("a")).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+            let space = env.space(&dir_path).await.unwrap();
+            assert!((0.0..=1.0).contains(&space.used_ratio()) && space.total > 0);
+        });
+    }
+}
