@@ -41,7 +41,33 @@ pub const TOPIC_BYTES_MAX: usize = 1024;
 /// Smallest unit of a cold read: neighbours of a wanted record are wanted next.
 pub const READ_AHEAD_BYTES: usize = 128 << 10;
 
+/// Such units are read together when a reader walks through the log.
+pub const READ_AHEAD_UNITS: u64 = 4;
+
+/// Unit of index reads: a few pages, since the next entries are mostly wanted as well.
+pub const INDEX_UNIT_BYTES: usize = 4 * BLOCK_BYTES;
+
+/// Sealed files that one shard keeps open for reading.
+pub const OPEN_FILES_MAX: usize = 64;
+
+/// Chunks kept for reuse: fresh memory costs a page fault per 4 KiB.
+pub const FREE_CHUNKS_MAX: usize = 8;
+
+/// The least that cold reads may have in flight: one read-ahead, else every one of them would go alone.
+pub const COLD_BYTES_MIN: usize = READ_AHEAD_BYTES * READ_AHEAD_UNITS as usize;
+
 const _: () = {
+    // A seal and a preamble keep frames aligned; a first record is where its mark says.
+    assert!(crate::frame::frame_len(0).is_multiple_of(FRAME_ALIGN));
+    assert!(crate::frame::PREAMBLE_BYTES + crate::frame::MARK_BYTES <= BLOCK_BYTES);
+    // A queue's declaration fits into the smallest segment, whatever its name.
+    assert!(crate::frame::frame_len(4 + TOPIC_BYTES_MAX) < SEGMENT_BYTES_MIN as usize / 2);
+    assert!(TOPIC_BYTES_MAX <= u16::MAX as usize);
+    // Index pages are whole blocks, and index units whole pages.
+    assert!(INDEX_UNIT_BYTES.is_multiple_of(BLOCK_BYTES));
+    assert!(crate::index_file::PAGE_ENTRIES * crate::entry::ENTRY_BYTES + 4 <= BLOCK_BYTES);
+    // Slots of an index stay within 32 bits: a record takes at least a frame.
+    assert!(SEGMENT_BYTES_MAX / (crate::frame::MARK_BYTES as u64) < u32::MAX as u64);
     assert!(BLOCK_BYTES.is_multiple_of(FRAME_ALIGN));
     assert!(FLUSH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
     assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));

@@ -66,6 +66,13 @@ impl StoreOptions {
                 limits::SEGMENT_BYTES_MAX
             ));
         }
+        if self.cold_bytes_in_flight_max < limits::COLD_BYTES_MIN {
+            return bad(format!(
+                "{} bytes of cold reads in flight: must be at least {}",
+                self.cold_bytes_in_flight_max,
+                limits::COLD_BYTES_MIN
+            ));
+        }
         if self.shards == 0 || self.shards > limits::SHARDS_MAX {
             return bad(format!("{} shards: must be between 1 and {}", self.shards, limits::SHARDS_MAX));
         }

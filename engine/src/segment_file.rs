@@ -70,6 +70,10 @@ impl<E: Env> SegmentFile<E> {
         })
     }
 
+    pub fn frontier(&self) -> u32 {
+        self.frontier.get()
+    }
+
     /// Blocks below this hold frames already: zeros must stay away from them.
     pub fn start_at(&self, end: u32) {
         self.frontier.set(end.next_multiple_of(BLOCK));
@@ -86,14 +90,19 @@ impl<E: Env> SegmentFile<E> {
         }
     }
 
-    /// Writes one piece of zeros if the frontier is below `target`; false when there is nothing to do.
+    /// Whether the zeros reach `target`, or the segment's end.
+    pub fn is_zeroed_to(&self, target: u32) -> bool {
+        self.frontier.get() >= target.min(self.size)
+    }
+
+    /// Writes one piece of zeros if the frontier is below `target`; false when there is nothing to do. Pieces are
+    /// whole, for which one buffer of zeros serves all, so the last may pass the target.
     pub async fn write_zeros(&self, target: u32) -> Result<bool, Error> {
-        let from = self.frontier.get();
-        let target = target.min(self.size).next_multiple_of(BLOCK);
-        if from >= target {
+        if self.is_zeroed_to(target) {
             return self.sync_zeros().await;
         }
-        let len = (target - from).min(ZERO_BYTES_MAX as u32);
+        let from = self.frontier.get();
+        let len = (self.size - from).min(ZERO_BYTES_MAX as u32);
         self.zeroing.set(true);
         let result = self.zeros.write_zeros_at(u64::from(from), len as usize).await;
         self.zeroing.set(false);

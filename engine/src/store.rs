@@ -191,6 +191,12 @@ impl Store {
     }
 }
 
+const _: () = {
+    // Seeds travel from the executor that opened the store to those of the shards.
+    const fn is_send<T: Send>() {}
+    is_send::<ShardSeed>();
+};
+
 /// Creates what is missing of the directories and locks the store.
 async fn prepare_dirs<E: Env>(env: &E, dir: &Path, lock_wait_ms: u64) -> Result<LockGuard, Error> {
     env.prepare_dir(dir).await.map_err(Error::io("create", dir))?;

@@ -5,11 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FREE_CHUNKS_MAX};
 use crate::offset::LogPosition;
-
-/// Chunks kept for reuse: fresh memory costs a page fault per 4 KiB.
-const FREE_CHUNKS_MAX: usize = 8;
 
 pub(crate) struct Tail {
     chunks: VecDeque<Chunk>,

@@ -11,16 +11,13 @@ use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
 use crate::frame::{MARK_BYTES, PREAMBLE_BYTES, Preamble, Seed};
 use crate::index_file;
-use crate::limits::{BLOCK_BYTES, FIRST_FRAME, FRAME_ALIGN, READ_AHEAD_BYTES};
+use crate::limits::{
+    BLOCK_BYTES, FIRST_FRAME, FRAME_ALIGN, INDEX_UNIT_BYTES, OPEN_FILES_MAX, READ_AHEAD_BYTES,
+    READ_AHEAD_UNITS,
+};
 use crate::notify::Changes;
 use crate::offset::LogPosition;
 use crate::segment;
-
-/// Unit of index reads: a few pages, since the next entries are mostly wanted as well.
-const INDEX_UNIT: usize = 4 * BLOCK_BYTES;
-/// Blocks of one read when a reader walks through the log.
-const SEQUENTIAL_BLOCKS: u64 = 4;
-const OPEN_FILES_MAX: usize = 64;
 
 pub(super) struct Disk<E: Env> {
     cache: RefCell<BlockCache>,
@@ -152,7 +149,8 @@ impl<E: Env> Shard<E> {
         if let Some(bytes) = self.disk.cache.borrow().find(key) {
             return Ok(bytes);
         }
-        let bytes = self.read_bytes(Kind::Index, segment, block * INDEX_UNIT as u64, INDEX_UNIT).await?;
+        let bytes =
+            self.read_bytes(Kind::Index, segment, block * INDEX_UNIT_BYTES as u64, INDEX_UNIT_BYTES).await?;
         let bytes = Rc::new(bytes);
         self.disk.cache.borrow_mut().insert(key, Rc::clone(&bytes));
         Ok(bytes)
@@ -162,8 +160,8 @@ impl<E: Env> Shard<E> {
     pub(super) async fn entry_at(&self, segment: u64, slot: u32) -> Result<Entry, Error> {
         let (page, place) = index_file::page_of(slot);
         let at = page * BLOCK_BYTES as u64;
-        let unit = self.index_unit(segment, at / INDEX_UNIT as u64).await?;
-        let from = (at % INDEX_UNIT as u64) as usize;
+        let unit = self.index_unit(segment, at / INDEX_UNIT_BYTES as u64).await?;
+        let from = (at % INDEX_UNIT_BYTES as u64) as usize;
         unit.get(from..from + BLOCK_BYTES)
             .and_then(|bytes| index_file::entry_in(bytes, page, place))
             .ok_or_else(|| {
@@ -193,7 +191,7 @@ impl<E: Env> Shard<E> {
         let (found, units) = {
             let cache = self.disk.cache.borrow();
             let is_sequential = block > 0 && cache.contains(key(block - 1));
-            (cache.find(key(block)), if is_sequential { SEQUENTIAL_BLOCKS } else { 1 })
+            (cache.find(key(block)), if is_sequential { READ_AHEAD_UNITS } else { 1 })
         };
         if let Some(bytes) = found.filter(|_| !is_foreign) {
             return Ok(bytes);

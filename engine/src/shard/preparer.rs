@@ -1,5 +1,6 @@
 //! Keeps the log's way clear: the next segment ready before it is needed, zeros ahead of the writer.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -12,10 +13,13 @@ use crate::segment::{self, SegmentHeader};
 use crate::segment_file::SegmentFile;
 
 const RETRY_US: u64 = 200_000;
+/// Between two pieces of zeros that are not urgent: half a gigabyte per second.
+const PACE_US: u64 = 500;
 
 impl<E: Env> Shard<E> {
     pub(super) async fn prepare_ahead(self: Rc<Self>) {
         let mut number = None;
+        let filling = Cell::new(true);
         while self.is_running() {
             if self.log.borrow().spare.is_none() {
                 if let Err(error) = self.prepare_spare(&mut number).await {
@@ -25,7 +29,9 @@ impl<E: Env> Shard<E> {
                 }
                 continue;
             }
-            match self.write_zeros().await {
+            match self.write_zeros(&filling).await {
+                // The disk is the flusher's as well: no hurry while there is a lead.
+                Ok(true) if self.has_lead() => self.env.sleep_us(PACE_US).await,
                 Ok(true) => {}
                 Ok(false) => self.prepare.notified().await,
                 Err(error) => {
@@ -57,15 +63,27 @@ impl<E: Env> Shard<E> {
         Ok(())
     }
 
-    /// One piece of zeros: where the writer comes first, then at the start of the next segment.
-    async fn write_zeros(&self) -> Result<bool, Error> {
+    /// Whether the zeros are far enough ahead for the writer not to catch up soon.
+    fn has_lead(&self) -> bool {
+        let log = self.log.borrow();
+        let lead = log.active().frontier().saturating_sub(log.end);
+        u64::from(lead) >= self.options.zero_ahead_bytes.min(self.options.segment_size_bytes) / 4
+    }
+
+    /// One piece of zeros: where the writer comes first, then at the start of the next segment. Filling begins
+    /// when half of the distance is used up and goes on to the whole, so that under load the zeros come in
+    /// bursts of large pieces with few flushes, not in a piece behind every group.
+    async fn write_zeros(&self, filling: &Cell<bool>) -> Result<bool, Error> {
         let ahead = self.options.zero_ahead_bytes.min(self.options.segment_size_bytes) as u32;
         let (active, end, spare) = {
             let log = self.log.borrow();
             (Rc::clone(log.active()), log.end, log.spare.clone())
         };
-        if active.write_zeros(end.saturating_add(ahead)).await? {
-            return Ok(true);
+        if filling.get() || !active.is_zeroed_to(end.saturating_add(ahead / 2)) {
+            filling.set(active.write_zeros(end.saturating_add(ahead)).await?);
+            if filling.get() {
+                return Ok(true);
+            }
         }
         self.prepare_at.set(end.saturating_add(ahead / 2));
         match spare {
