@@ -292,10 +292,17 @@ impl<E: Env> Shard<E> {
         self.on_visible.replace(Some(told));
     }
 
+    /// Where the shard's log begins and where its acknowledged part ends.
+    pub fn physical_bounds(&self) -> (PhysicalOffset, PhysicalOffset) {
+        let end = self.acknowledged();
+        let oldest = self.sealed.borrow().front().map_or(end.segment, |sealed| sealed.number);
+        (self.physical(LogPosition { segment: oldest, offset: 0 }), self.physical(end))
+    }
+
     pub fn stats(&self) -> ShardStats {
         let log = self.log.borrow();
         let sealed = self.sealed.borrow();
-        let oldest = sealed.front().map_or(self.acknowledged().segment, |sealed| sealed.number);
+        let (min_physical_offset, max_physical_offset) = self.physical_bounds();
         let counters = &self.counters;
         ShardStats {
             records: counters.records.get(),
@@ -308,8 +315,8 @@ impl<E: Env> Shard<E> {
             tail_cache_bytes: log.tail.held_bytes(),
             read_cache_bytes: self.disk.cached_bytes(),
             segments: sealed.len() + log.files.len(),
-            min_physical_offset: self.physical(LogPosition { segment: oldest, offset: 0 }),
-            max_physical_offset: self.physical(self.acknowledged()),
+            min_physical_offset,
+            max_physical_offset,
             oldest_segment_ms: sealed.front().map(|sealed| sealed.last_ms),
             queues: self.queues.borrow().iter().count(),
             disk_full: log.disk_full,

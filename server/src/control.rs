@@ -169,6 +169,10 @@ impl Control {
             }
         };
         state.registrar.stop().await;
+        // What was committed while that took is asked for last.
+        for shard in 0..state.links.shards() {
+            state.links.query(shard, ShardQuery::HandOver).await;
+        }
         // What shards reported before they stopped is in the inbox still.
         while let Some(message) = self.inbox.try_recv() {
             match message {

@@ -18,7 +18,7 @@ use rmq_protocol::writer::FrameWriter;
 use crate::answers::ReplyTo;
 use crate::broker::refusal::Refusal;
 use crate::control::link::{ConnectionId, ToControl};
-use crate::mesh::Forwarded;
+use crate::mesh::{Forwarded, MeshMessage, Verdict};
 use crate::net::connection::{Connection, Progress};
 use crate::shard::Shard;
 
@@ -96,12 +96,7 @@ fn dispatch(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handle
         Err(_) => {
             let to = ReplyTo::of(origin.connection, &frame.header);
             tracing::error!(peer = %origin.peer, code = frame.header.code, "a request handler failed");
-            refuse(
-                shard,
-                origin,
-                &to,
-                &Refusal::new(ResponseCode::SYSTEM_ERROR, "internal error of the broker"),
-            );
+            refuse(shard, &to, &Refusal::new(ResponseCode::SYSTEM_ERROR, "internal error of the broker"));
             if let Some(connection) = origin.local {
                 shard.answers.flush(shard.now_ms());
                 connection.close();
@@ -114,8 +109,7 @@ fn dispatch(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handle
 fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
     let header = &frame.header;
     if header.is_response() {
-        // The answer to something the broker asked its client.
-        to_control(shard, origin);
+        // The broker asks its clients nothing that they answer, so this belongs to nobody.
         return Handled::Done;
     }
     let outcome = match RequestCode(header.code) {
@@ -146,7 +140,7 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
     match outcome {
         Ok(handled) => handled,
         Err(refusal) => {
-            refuse(shard, origin, &ReplyTo::of(origin.connection, header), &refusal);
+            refuse(shard, &ReplyTo::of(origin.connection, header), &refusal);
             Handled::Done
         }
     }
@@ -165,7 +159,7 @@ fn to_control(shard: &Rc<Shard>, origin: &Origin<'_>) {
 }
 
 /// Answers with an error at once.
-pub fn refuse(shard: &Shard, _origin: &Origin<'_>, to: &ReplyTo, refusal: &Refusal) {
+pub fn refuse(shard: &Shard, to: &ReplyTo, refusal: &Refusal) {
     shard.answers.now(to, |out| write_refusal(out, to, refusal));
 }
 
@@ -205,6 +199,23 @@ pub fn elsewhere(
         connection.begin(1);
     }
     Some(Handled::Done)
+}
+
+/// True: the connection waits until the control thread has decided about the group.
+pub fn await_group(shard: &Rc<Shard>, origin: &Origin<'_>, group: &str) -> bool {
+    let Some(connection) = origin.local else { return false };
+    if let Some(Verdict::Group { name, exists: false }) = connection.take_verdict()
+        && name == group
+    {
+        return false;
+    }
+    connection.stall();
+    let (id, inbox, name) = (connection.id, shard.inbox(), group.to_owned());
+    let reply = Box::new(move |exists| {
+        inbox.push(MeshMessage::Resume { connection: id, verdict: Verdict::Group { name, exists } });
+    });
+    shard.control.tell(ToControl::EnsureGroup { group: group.to_owned(), reply });
+    true
 }
 
 /// The text of a header field as a string; Java's decoders replace what is not UTF-8 as well.

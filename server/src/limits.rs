@@ -19,9 +19,12 @@ pub const REQUESTS_IN_FLIGHT_MAX: u32 = 65_536;
 pub const MESH_CREDITS: u32 = 256;
 /// Pulls one shard holds for long polling; one more is answered at once, as if its time were up.
 pub const LONG_POLLS_MAX: usize = 1 << 20;
-/// Cold reads a shard has under way; one more waits in the queue of the reads.
-pub const COLD_READS_MAX: usize = 64;
-/// Cold reads that wait; one more is answered SYSTEM_BUSY.
+/// Longest hold of a pull, whatever its client asks for.
+pub const HOLD_MS_MAX: u64 = 120_000;
+/// A held pull keeps its request; a larger one is answered at once.
+pub const HELD_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Pulls that wait for the disk; one more is answered SYSTEM_BUSY. How many bytes they read at a time is
+/// bounded by the engine.
 pub const COLD_READS_WAITING_MAX: usize = 65_536;
 /// Rows of consumer offsets a shard keeps; a commit for one more is refused.
 pub const CONSUMER_OFFSETS_MAX: usize = 4 << 20;
@@ -30,4 +33,5 @@ pub const DRAIN_MS: u64 = 3_000;
 
 const _: () = assert!(ANSWER_BUFFER_BYTES_MAX > ANSWER_BUFFER_HIGH_WATER_BYTES + FRAME_SIZE_MAX);
 const _: () = assert!(ANSWER_BUFFER_HIGH_WATER_BYTES > SCRATCH_BYTES);
-const _: () = assert!(COLD_READS_WAITING_MAX > COLD_READS_MAX);
+const _: () = assert!(HELD_FRAME_BYTES_MAX < SCRATCH_BYTES);
+const _: () = assert!(COLD_READS_WAITING_MAX >= REQUESTS_IN_FLIGHT_MAX as usize);

@@ -27,7 +27,7 @@ use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::{delay_levels, retention, store};
-use crate::control::link::{ControlLink, ToControl};
+use crate::control::link::{ConsumerOffsetRow, ControlLink, ToControl};
 use crate::forwarding::Forwarding;
 use crate::handler;
 use crate::handler::queries;
@@ -59,7 +59,8 @@ pub struct Shard {
     pub disk_ratio: Cell<f64>,
     pub delay: delay_levels::DelayLevels,
     inbox: Arc<Inbox>,
-    queues: RefCell<FxHashMap<QueueNumber, Rc<Queue>>>,
+    /// By the engine's number.
+    queues: RefCell<Vec<Option<Rc<Queue>>>>,
     arrived: RefCell<Vec<(Rc<Queue>, i64)>>,
     stores: RefCell<FxHashMap<StoreTicket, Rc<Oneshot<StoreOutcome>>>>,
     next_ticket: Cell<u64>,
@@ -203,7 +204,7 @@ impl Shard {
         let next = number.map_or(0, |number| self.engine.next_offset(number).0);
         let queue = topic.add_queue(id, number, next);
         if let Some(number) = number {
-            self.queues.borrow_mut().insert(number, Rc::clone(&queue));
+            self.remember(number, &queue);
         }
         queue
     }
@@ -215,13 +216,26 @@ impl Shard {
         }
         let number = self.engine.declare_queue(&queue.topic, queue.id as u32)?;
         queue.declared(number);
-        self.queues.borrow_mut().insert(number, Rc::clone(queue));
+        self.remember(number, queue);
         Ok(number)
     }
 
     /// Forgets the engine's numbers of a deleted topic.
     pub fn forget_queues(&self, topic: &str) {
-        self.queues.borrow_mut().retain(|_, queue| &*queue.topic != topic);
+        for slot in self.queues.borrow_mut().iter_mut() {
+            if let Some(queue) = slot.take_if(|queue| &*queue.topic == topic) {
+                queue.deleted();
+            }
+        }
+    }
+
+    fn remember(&self, number: QueueNumber, queue: &Rc<Queue>) {
+        let mut queues = self.queues.borrow_mut();
+        let index = number.0 as usize;
+        if queues.len() <= index {
+            queues.resize(index + 1, None);
+        }
+        queues[index] = Some(Rc::clone(queue));
     }
 
     /// Appended up to `end`: the answer leaves when the log has acknowledged it.
@@ -283,7 +297,7 @@ impl Shard {
 
     fn became_visible(&self, number: QueueNumber, filter_code: i64) {
         let queues = self.queues.borrow();
-        let Some(queue) = queues.get(&number) else { return };
+        let Some(Some(queue)) = queues.get(number.0 as usize) else { return };
         if let Some(notify) = &*queue.arrivals.borrow() {
             notify.notify();
         }
@@ -481,9 +495,10 @@ impl Shard {
                     self.answers.later(to, |out| handler::send::write_flush_timeout(out, to, frame));
                 });
             }
-            if now_ms >= idle_checked_ms + 5_000 {
+            if now_ms >= idle_checked_ms + SWEEP_INTERVAL_MS {
                 idle_checked_ms = now_ms;
                 self.close_idle(now_ms);
+                self.wake_overtaken_pulls();
             }
             self.answers.flush(now_ms);
         }
@@ -496,22 +511,61 @@ impl Shard {
                 tracing::info!(peer = %connection.peer, "closed: idle");
                 connection.close();
             }
+            connection.shrink();
         });
+    }
+
+    fn wake_overtaken_pulls(self: &Rc<Self>) {
+        let overtaken = self.long_polls.take_overtaken(
+            |queue| queue.number().map_or(0, |number| self.engine.max_offset(number).0),
+            |to| to.connection.shard as usize == self.index && self.answers.find(to.connection).is_none(),
+        );
+        for pull in overtaken {
+            self.pull_again(pull);
+        }
     }
 
     async fn persist_offsets(self: Rc<Self>) {
         loop {
             executor::sleep(Duration::from_millis(self.settings.offset_persist_interval_ms)).await;
-            self.hand_over_offsets();
+            if self.offsets.borrow_mut().take_dirty() {
+                let table = self.copy_offsets().await;
+                self.control.tell(ToControl::Offsets { shard: self.index, table });
+            }
+            self.hand_over_delay_offsets();
         }
     }
 
-    /// Gives the control thread what has changed since it was last given.
-    fn hand_over_offsets(&self) {
+    /// Copies the table in small pieces: a large one must not hold up the sends. What is committed meanwhile
+    /// is in the copy or makes the table dirty again.
+    async fn copy_offsets(&self) -> Vec<ConsumerOffsetRow> {
+        const ROWS_PER_TURN: usize = 500;
+        let groups = self.offsets.borrow().group_names();
+        let mut table = Vec::new();
+        let mut turn = 0;
+        for group in groups {
+            let rows = self.offsets.borrow().rows_of(&group);
+            turn += rows.len();
+            table.extend(rows);
+            if turn >= ROWS_PER_TURN {
+                turn = 0;
+                executor::sleep(Duration::ZERO).await;
+            }
+        }
+        table
+    }
+
+    /// Gives the control thread at once what has changed since it was last given.
+    pub fn hand_over_offsets(&self) {
         let mut offsets = self.offsets.borrow_mut();
         if offsets.take_dirty() {
             self.control.tell(ToControl::Offsets { shard: self.index, table: offsets.rows() });
         }
+        drop(offsets);
+        self.hand_over_delay_offsets();
+    }
+
+    fn hand_over_delay_offsets(&self) {
         let rows = self.delay.take_changed();
         if !rows.is_empty() {
             self.control.tell(ToControl::DelayOffsets { rows });
@@ -521,7 +575,8 @@ impl Shard {
     /// New work is refused from here on; what was accepted is answered, within `limits::DRAIN_MS`.
     async fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
         let until_ms = self.tick() + limits::DRAIN_MS;
-        while !self.group_commit.borrow().is_empty() && self.tick() < until_ms {
+        while (!self.group_commit.borrow().is_empty() || self.delay.is_delivering()) && self.tick() < until_ms
+        {
             executor::sleep(Duration::from_millis(5)).await;
         }
         self.hand_over_offsets();
@@ -537,6 +592,9 @@ impl Shard {
         self.stopped.notify();
     }
 }
+
+/// How often idle connections are closed and overtaken pulls are woken, as Java's hold service.
+const SWEEP_INTERVAL_MS: u64 = 5_000;
 
 const LOG_STOPPED: &str = "the commit log stopped after a failed write; this message may be lost. See the broker's log and restart it";
 

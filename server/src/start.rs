@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-use crate::broker::consumer_offsets::ConsumerOffsets;
+use crate::broker::consumer_offsets::{Commit, ConsumerOffsets};
 use crate::broker::store::MessageSchema;
 use crate::cli::{Broker, Command, Namesrv, Standalone};
 use crate::config::{BrokerConfig, ConfigError, FlushDiskType, NamesrvConfig, Warning};
@@ -28,7 +28,7 @@ use crate::links::MeshLinks;
 use crate::mesh::{Inbox, MeshMessage};
 use crate::namesrv::{self, NameServer};
 use crate::net::executor;
-use crate::net::listener::{ListenError, listen};
+use crate::net::listener::{ListenError, Port};
 use crate::ownership::Ownership;
 use crate::preflight;
 use crate::settings::{ReadSettings, RetentionSettings, Settings};
@@ -145,9 +145,15 @@ fn report(warnings: &[Warning]) {
 }
 
 fn print_lines<'a>(lines: impl Iterator<Item = &'a (String, String)>) {
-    for (key, value) in lines {
-        println!("{key}={value}");
-    }
+    let text: String = lines.map(|(key, value)| format!("{key}={value}\n")).collect();
+    say(&text);
+}
+
+/// Writes to standard output. That nobody reads it any more (`| head`) is no reason to fail.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut output = io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 fn on_control_thread(main: impl Future<Output = Result<()>>) -> Result<()> {
@@ -217,7 +223,7 @@ fn start_name_server(config: NamesrvConfig) -> Result<RunningNameServer> {
         };
         server.run(listener, shutdown).await;
     });
-    println!("The Name Server boot success. serializeType=JSON, address {address}");
+    say(&format!("The Name Server boot success. serializeType=JSON, address {address}\n"));
     Ok(RunningNameServer { stop, task })
 }
 
@@ -250,8 +256,8 @@ impl RunningBroker {
         let cpus = shard_cpus(&config);
         let settings = Arc::new(settings(&config, store_host));
         let bind = bind_ip("bindAddress", &config.bind_address)?;
-        let main_listener = listen(bind, config.listen_port, "broker", "listenPort")?;
-        let vip_listener = listen(bind, config.vip_port, "broker fast (VIP)", "listenPort (two above)")?;
+        let main_port = Port::take(bind, config.listen_port, "broker", "listenPort")?;
+        let vip_port = Port::take(bind, config.vip_port, "broker fast (VIP)", "listenPort (two above)")?;
 
         let ownership = Ownership::new(cpus.len());
         let seeds = open_store(store_options(&config, cpus.len()), ownership, cpus[0])?;
@@ -267,8 +273,10 @@ impl RunningBroker {
             let index = seed.index();
             let mut offsets = ConsumerOffsets::default();
             for row in &initial.offsets {
-                if ownership.owner(&row.topic, row.queue) == index {
-                    offsets.commit(&row.group, &row.topic, row.queue, row.offset);
+                if ownership.owner(&row.topic, row.queue) == index
+                    && offsets.commit(&row.group, &row.topic, row.queue, row.offset) == Commit::TableFull
+                {
+                    tracing::error!(?row, "a consumer offset of config/consumerOffset.json is left out");
                 }
             }
             offsets.take_dirty();
@@ -289,7 +297,7 @@ impl RunningBroker {
         let control_task = tokio::task::spawn_local(control_thread.run());
 
         let limit = config.own.connections_max as usize;
-        let accepting = [(main_listener, false), (vip_listener, true)]
+        let accepting = [(main_port.listen()?, false), (vip_port.listen()?, true)]
             .map(|(listener, vip)| {
                 tokio::task::spawn_local(accept(to_tokio(listener), vip, inboxes.clone(), limit))
             })
@@ -343,11 +351,11 @@ fn announce(config: &BrokerConfig, began: Instant) {
     let servers = config.name_servers.0.join(";");
     let registered =
         if servers.is_empty() { String::new() } else { format!(" and name server is {servers}") };
-    println!(
-        "The broker[{}, {}] boot success. serializeType=JSON{registered}",
+    say(&format!(
+        "The broker[{}, {}] boot success. serializeType=JSON{registered}\n",
         config.broker_name,
         config.advertised_address()
-    );
+    ));
     tracing::info!(
         address = config.advertised_address(),
         store = %config.store_root.display(),

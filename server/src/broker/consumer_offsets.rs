@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::control::limits::QUEUES_PER_TOPIC_MAX;
 use crate::control::link::{ConsumerOffsetRow, GroupOffset};
 use crate::limits;
 
@@ -43,7 +44,7 @@ pub enum Commit {
 impl ConsumerOffsets {
     pub fn committed(&self, group: &str, topic: &str, queue: i32) -> Option<i64> {
         let committed = self.progress(group, topic, queue)?.committed;
-        (committed != NONE).then_some(committed)
+        (committed >= 0).then_some(committed)
     }
 
     pub fn commit(&mut self, group: &str, topic: &str, queue: i32, offset: i64) -> Commit {
@@ -126,7 +127,8 @@ impl ConsumerOffsets {
         self.groups.keys().flat_map(|group| self.rows_of(group)).collect()
     }
 
-    fn rows_of(&self, group: &str) -> Vec<ConsumerOffsetRow> {
+    /// The committed offsets of one group.
+    pub fn rows_of(&self, group: &str) -> Vec<ConsumerOffsetRow> {
         let offsets = self.offsets_of(group).into_iter().filter(|row| row.committed != NONE);
         offsets
             .map(|row| ConsumerOffsetRow {
@@ -170,7 +172,7 @@ impl ConsumerOffsets {
 
     /// The row, made when it is missing; `None` when the table is full or the queue id is negative.
     fn progress_mut(&mut self, group: &str, topic: &str, queue: i32) -> Option<&mut Progress> {
-        let queue = usize::try_from(queue).ok()?;
+        let queue = usize::try_from(queue).ok().filter(|&queue| queue < QUEUES_PER_TOPIC_MAX as usize)?;
         if self.progress(group, topic, queue as i32).is_none() {
             if self.rows + queue >= limits::CONSUMER_OFFSETS_MAX {
                 return None;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rmq_engine::{CachedRead, QueueOffset, Read, ReadLimits};
 use rmq_protocol::record;
+use rmq_protocol::response_code::ResponseCode;
 use rustc_hash::FxHashMap;
 
 use super::message::{Message, StoreOutcome};
@@ -29,6 +30,8 @@ const RETRY_MS: u64 = 1_000;
 pub struct DelayLevels {
     progress: RefCell<FxHashMap<i32, i64>>,
     changed: RefCell<FxHashMap<i32, i64>>,
+    /// Levels that are delivering just now.
+    delivering: Cell<usize>,
     started: Cell<bool>,
 }
 
@@ -37,6 +40,7 @@ impl DelayLevels {
         Self {
             progress: RefCell::new(offsets.into_iter().collect()),
             changed: RefCell::default(),
+            delivering: Cell::new(0),
             started: Cell::new(false),
         }
     }
@@ -46,6 +50,10 @@ impl DelayLevels {
         let mut rows: Vec<_> = self.changed.borrow_mut().drain().collect();
         rows.sort_unstable();
         rows
+    }
+
+    pub fn is_delivering(&self) -> bool {
+        self.delivering.get() > 0
     }
 
     fn advance(&self, level: i32, offset: i64) {
@@ -89,7 +97,7 @@ async fn deliver_level(shard: Rc<Shard>, index: i32, delay: Duration) {
     *queue.arrivals.borrow_mut() = Some(Rc::clone(&arrivals));
     let level = index + 1;
     let mut next = shard.delay.progress.borrow().get(&level).copied().unwrap_or(0);
-    loop {
+    while !shard.is_draining() {
         let (records, after) = read_level(&shard, &queue, next).await;
         if records.is_empty() {
             if after != next {
@@ -145,6 +153,9 @@ async fn deliver_due(shard: &Rc<Shard>, level: i32, records: &[u8], mut next: i6
         let Ok(record) = record else { break };
         let due_ms = record.store_timestamp() + delay.as_millis() as i64;
         let wait_ms = due_ms - store::wall_clock_ms();
+        if shard.is_draining() {
+            break;
+        }
         if wait_ms > 0 {
             if !under_way.is_empty() {
                 break;
@@ -162,44 +173,46 @@ async fn deliver_due(shard: &Rc<Shard>, level: i32, records: &[u8], mut next: i6
         });
         under_way.push((offset, delivery));
     }
+    if under_way.is_empty() {
+        return next;
+    }
+    let delivering = &shard.delay.delivering;
+    delivering.set(delivering.get() + 1);
     for (offset, delivery) in under_way {
         delivery.take().await;
         next = offset + 1;
     }
     shard.delay.advance(level, next);
+    delivering.set(delivering.get() - 1);
     next
 }
 
 /// Tries until the message is stored; a topic that is gone takes its delayed messages along.
 async fn deliver(shard: &Rc<Shard>, message: Message) {
     loop {
-        match store::store(shard, message.clone()).await {
+        match store::store_now(shard, message.clone()).await {
             StoreOutcome::Stored { .. } => return,
             StoreOutcome::Refused { remark, code } => {
-                if code == rmq_protocol::response_code::ResponseCode::TOPIC_NOT_EXIST {
-                    tracing::warn!(
-                        topic = message.topic,
-                        "a delayed message is dropped: its topic was deleted"
-                    );
+                // The other shard may just not know the topic yet; it is gone when this one does not either.
+                let is_gone =
+                    code == ResponseCode::TOPIC_NOT_EXIST && shard.metadata.topic(&message.topic).is_none();
+                if is_gone || code == ResponseCode::MESSAGE_ILLEGAL {
+                    tracing::warn!(topic = message.topic, remark, "a delayed message is dropped");
                     return;
                 }
                 tracing::warn!(topic = message.topic, remark, "a delayed message cannot be delivered yet");
-                if shard.is_draining() {
-                    std::future::pending::<()>().await;
-                }
                 executor::sleep(Duration::from_millis(RETRY_MS)).await;
             }
         }
     }
 }
 
-/// The message as its consumers see it. DELAY must not take effect again.
+/// The message as its consumers see it. DELAY stays in its properties, as in Java, and has had its effect.
 fn due_message(mut message: Message) -> Message {
     if let Some(topic) = message.property("REAL_TOPIC").map(str::to_owned) {
         message.topic = topic;
     }
     message.queue = message.property("REAL_QID").and_then(|queue| queue.parse().ok()).unwrap_or(0);
-    message.remove_property("DELAY");
     message
 }
 
@@ -210,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_due_message_returns_to_its_topic_and_is_not_delayed_again() {
+    fn a_due_message_returns_to_its_topic() {
         let message = Message {
             topic: topic_name::SCHEDULE.into(),
             queue: 2,
@@ -226,7 +239,7 @@ mod tests {
         };
         let due = due_message(message);
         assert_eq!((due.topic.as_str(), due.queue), ("%RETRY%g", 0));
-        assert_eq!(due.property("DELAY"), None);
+        assert_eq!(due.property("DELAY"), Some("3"), "its consumer reads the level");
         assert_eq!(due.property("UNIQ_KEY"), Some("K"), "clients recognise duplicates by it");
         assert_eq!(due.property("REAL_TOPIC"), Some("%RETRY%g"));
     }

@@ -14,8 +14,6 @@ use crate::net::executor::Oneshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
     Acknowledged,
-    /// `syncFlushTimeout` passed; the message may still become durable.
-    TimedOut,
     /// The log stopped before the message was durable.
     Failed,
 }
@@ -106,7 +104,8 @@ impl GroupCommit {
         self.compact();
     }
 
-    /// Answers those who have waited since before `limit_ms`; they stay in line, already answered.
+    /// Answers the clients that have waited since before `limit_ms`; they stay in line, already answered. The
+    /// broker's own writes wait for what really becomes of them.
     pub fn time_out(&mut self, limit_ms: u64, mut answer: impl FnMut(&ReplyTo, &[u8])) {
         let mut at = self.taken;
         for waiting in &mut self.waiting {
@@ -115,10 +114,9 @@ impl GroupCommit {
             }
             let bytes = &self.answers[at..at + waiting.answer_len as usize];
             at += waiting.answer_len as usize;
-            match waiting.waiter.take() {
-                Some(Waiter::Client(to)) => answer(&to, bytes),
-                Some(Waiter::Internal(done)) => done.set(Completion::TimedOut),
-                None => {}
+            if let Some(Waiter::Client(to)) = &waiting.waiter {
+                answer(to, bytes);
+                waiting.waiter = None;
             }
         }
     }

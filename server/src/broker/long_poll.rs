@@ -25,9 +25,20 @@ impl TagFilter {
 pub struct HeldPull {
     id: u64,
     deadline_ms: u64,
+    from: i64,
     pub to: ReplyTo,
     pub frame: Box<[u8]>,
     pub filter: TagFilter,
+}
+
+/// A pull that shall be held.
+pub struct Waiting<'a> {
+    pub to: ReplyTo,
+    /// Offset of the first message it wants.
+    pub from: i64,
+    pub frame: &'a [u8],
+    pub filter: TagFilter,
+    pub deadline_ms: u64,
 }
 
 /// The pulls that wait on one queue.
@@ -63,14 +74,7 @@ impl LongPolls {
     }
 
     /// False when the shard holds as many as it may.
-    pub fn hold(
-        &self,
-        queue: &Rc<Queue>,
-        to: ReplyTo,
-        frame: &[u8],
-        filter: TagFilter,
-        deadline_ms: u64,
-    ) -> bool {
+    pub fn hold(&self, queue: &Rc<Queue>, waiting: Waiting<'_>) -> bool {
         if self.len() >= limits::LONG_POLLS_MAX {
             return false;
         }
@@ -79,14 +83,40 @@ impl LongPolls {
         if self.is_empty() {
             self.first.notify();
         }
+        let deadline_ms = waiting.deadline_ms;
         self.by_deadline.borrow_mut().insert((deadline_ms, id), Rc::clone(queue));
-        queue.held.0.borrow_mut().push(HeldPull { id, deadline_ms, to, frame: frame.into(), filter });
+        queue.held.0.borrow_mut().push(HeldPull {
+            id,
+            deadline_ms,
+            from: waiting.from,
+            to: waiting.to,
+            frame: waiting.frame.into(),
+            filter: waiting.filter,
+        });
         true
     }
 
     /// Takes the pulls of a queue that want one of the arrived messages; `arrived` tells.
     pub fn take_wanting(&self, queue: &Queue, arrived: impl Fn(&TagFilter) -> bool) -> Vec<HeldPull> {
         self.take(queue, |pull| arrived(&pull.filter))
+    }
+
+    /// Takes the pulls whose queue has grown past what they want with messages they do not want, so that they
+    /// go on from there, and those of connections that are gone.
+    pub fn take_overtaken(
+        &self,
+        max_offset: impl Fn(&Queue) -> i64,
+        is_gone: impl Fn(&ReplyTo) -> bool,
+    ) -> Vec<HeldPull> {
+        let mut queues: Vec<Rc<Queue>> = self.by_deadline.borrow().values().cloned().collect();
+        queues.sort_by_key(Rc::as_ptr);
+        queues.dedup_by_key(|queue| Rc::as_ptr(queue));
+        let mut taken = Vec::new();
+        for queue in queues {
+            let max = max_offset(&queue);
+            taken.extend(self.take(&queue, |pull| max > pull.from || is_gone(&pull.to)));
+        }
+        taken
     }
 
     /// Takes every pull of a queue.

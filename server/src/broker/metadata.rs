@@ -1,6 +1,6 @@
 //! What one shard knows of topics, groups and subscriptions: copies of what the control thread decided.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,8 +35,9 @@ pub struct Queue {
 }
 
 impl Topic {
-    pub fn config(&self) -> Arc<TopicConfig> {
-        Arc::clone(&self.config.borrow())
+    /// Borrowed, because a counter that all shards share is not touched per message.
+    pub fn config(&self) -> Ref<'_, TopicConfig> {
+        Ref::map(self.config.borrow(), |config| &**config)
     }
 
     /// The queue, when it was asked for before.
@@ -76,12 +77,17 @@ impl Queue {
     pub fn declared(&self, number: QueueNumber) {
         self.number.set(Some(number));
     }
+
+    /// The engine's queue was deleted; the next message declares a new one.
+    pub fn deleted(&self) {
+        self.number.set(None);
+    }
 }
 
 #[derive(Default)]
 pub struct Metadata {
     topics: RefCell<FxHashMap<String, Rc<Topic>>>,
-    groups: RefCell<FxHashMap<String, Arc<SubscriptionGroupConfig>>>,
+    groups: RefCell<FxHashMap<String, Rc<SubscriptionGroupConfig>>>,
     subscriptions: RefCell<FxHashMap<String, Arc<GroupSubscriptions>>>,
     order_locked: RefCell<FxHashSet<String>>,
 }
@@ -95,7 +101,7 @@ impl Metadata {
         self.topics.borrow().values().cloned().collect()
     }
 
-    pub fn group(&self, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+    pub fn group(&self, name: &str) -> Option<Rc<SubscriptionGroupConfig>> {
         self.groups.borrow().get(name).cloned()
     }
 
@@ -133,7 +139,9 @@ impl Metadata {
             MetadataChange::Group { name, config } => {
                 let mut groups = self.groups.borrow_mut();
                 match config {
-                    Some(config) => groups.insert(name.clone(), Arc::clone(config)),
+                    Some(config) => {
+                        groups.insert(name.clone(), Rc::new(SubscriptionGroupConfig::clone(config)))
+                    }
                     None => groups.remove(name),
                 };
                 None

@@ -27,7 +27,7 @@ pub struct SendBack {
     pub unit: bool,
 }
 
-fn group_config(shard: &Shard, group: &str) -> Result<std::sync::Arc<SubscriptionGroupConfig>, Refusal> {
+fn group_config(shard: &Shard, group: &str) -> Result<Rc<SubscriptionGroupConfig>, Refusal> {
     shard.metadata.group(group).ok_or_else(|| {
         Refusal::new(
             ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
@@ -62,6 +62,22 @@ pub fn divert(
 
 /// Stores a copy of a message for another attempt, or in the dead-letter topic.
 pub async fn send_back(shard: &Rc<Shard>, request: SendBack) -> Result<(), Refusal> {
+    if shard.is_draining() {
+        return Err(Refusal::new(
+            ResponseCode::SERVICE_NOT_AVAILABLE,
+            "service not available now: the broker is shutting down",
+        ));
+    }
+    if shard.metadata.group(&request.group).is_none() {
+        let (reply, outcome) = tokio::sync::oneshot::channel();
+        let group = request.group.clone();
+        let reply = Box::new(move |exists| {
+            let _ = reply.send(exists);
+        });
+        shard.control.tell(ToControl::EnsureGroup { group, reply });
+        // Whether it exists now is looked up below.
+        let _: Result<bool, _> = outcome.await;
+    }
     let config = group_config(shard, &request.group)?;
     if shard.settings.broker_permission & PERM_WRITE == 0 {
         return Err(Refusal::new(
@@ -114,6 +130,16 @@ pub async fn send_back(shard: &Rc<Shard>, request: SendBack) -> Result<(), Refus
     match store::store(shard, message).await {
         StoreOutcome::Stored { .. } => Ok(()),
         StoreOutcome::Refused { remark, .. } => Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark)),
+    }
+}
+
+/// A message for a dead-letter topic needs it to exist; for every other topic there is nothing to do.
+pub async fn ensure_dead_letter(shard: &Rc<Shard>, topic: &str, unit: bool) -> Result<(), Refusal> {
+    match topic.strip_prefix(topic_name::DEAD_LETTER_PREFIX) {
+        Some(group) => {
+            ensure_topic(shard, TopicRequest::DeadLetter { group: group.to_owned(), unit }, topic).await
+        }
+        None => Ok(()),
     }
 }
 

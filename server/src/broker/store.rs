@@ -258,6 +258,11 @@ fn counted(shard: &Shard, messages: u64, bytes: usize) {
 /// with a delay level waits in the schedule topic first.
 pub async fn store(shard: &Rc<Shard>, mut message: Message) -> StoreOutcome {
     delay_levels::divert(shard, &mut message);
+    store_now(shard, message).await
+}
+
+/// The same for a message whose delay is over.
+pub async fn store_now(shard: &Rc<Shard>, message: Message) -> StoreOutcome {
     let owner = shard.ownership.owner(&message.topic, message.queue);
     if owner == shard.index {
         return store_here(shard, &message).await;
@@ -294,6 +299,10 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
         filter_code: tags_code(message.property(name::TAGS)),
         body: &message.body,
     };
+    // Retry and delay add properties of their own; a message that was just legal may no longer be.
+    if let Err(refusal) = check_size(&shard.settings, &draft, &topic) {
+        return refused(refusal);
+    }
     let stored = {
         let _state = StateGuard::enter();
         match append(shard, &topic, &queue, &draft) {
@@ -306,10 +315,6 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
             queue_offset: stored.queue_offset,
             physical_offset: stored.physical_offset,
         },
-        Completion::TimedOut => refused(Refusal::new(
-            ResponseCode::FLUSH_DISK_TIMEOUT,
-            "the message is stored, but not on disk within syncFlushTimeout",
-        )),
         Completion::Failed => refused(Refusal::new(ResponseCode::SYSTEM_ERROR, "the commit log stopped")),
     }
 }

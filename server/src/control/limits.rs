@@ -29,11 +29,13 @@ pub const CHANGES_WAITING_MAX: usize = 20_000;
 
 /// Client requests in the inbox; one more is answered SYSTEM_BUSY by its shard.
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
+pub const REQUEST_BYTES_WAITING_MAX: usize = 256 << 20;
 
 pub const NAME_SERVERS_MAX: usize = 64;
 /// An answer of a name server: the ordered-topic table at most.
 pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;
 
+const _: () = assert!(REQUEST_BYTES_WAITING_MAX > rmq_protocol::FRAME_SIZE_MAX);
 const _: () = assert!(TOPICS_MAX * REGISTERED_TOPIC_BYTES < rmq_protocol::FRAME_SIZE_MAX);
 const _: () = assert!(GROUPS_PER_CONNECTION_MAX <= ONLINE_GROUPS_MAX);
 const _: () = assert!(ONLINE_GROUPS_MAX <= GROUPS_MAX);

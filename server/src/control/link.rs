@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::limits::REQUESTS_WAITING_MAX;
+use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
 
 pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
@@ -73,25 +73,34 @@ pub struct ControlLink {
     sender: mpsc::UnboundedSender<ToControl>,
     /// Requests of clients in the inbox. What shards send of their own is bounded by their connections.
     requests: Arc<AtomicUsize>,
+    request_bytes: Arc<AtomicUsize>,
 }
 
 /// The control thread's end of every `ControlLink`.
 pub struct ControlInbox {
     receiver: mpsc::UnboundedReceiver<ToControl>,
     requests: Arc<AtomicUsize>,
+    request_bytes: Arc<AtomicUsize>,
 }
 
 impl ControlLink {
     pub fn new() -> (Self, ControlInbox) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let requests = Arc::new(AtomicUsize::new(0));
-        (Self { sender, requests: Arc::clone(&requests) }, ControlInbox { receiver, requests })
+        let request_bytes = Arc::new(AtomicUsize::new(0));
+        let inbox = ControlInbox {
+            receiver,
+            requests: Arc::clone(&requests),
+            request_bytes: Arc::clone(&request_bytes),
+        };
+        (Self { sender, requests, request_bytes }, inbox)
     }
 
     /// After shutdown there is nobody to listen; whoever asked is being drained by then.
     pub fn tell(&self, message: ToControl) {
-        if matches!(message, ToControl::Request { .. }) {
+        if let ToControl::Request { frame, .. } = &message {
             self.requests.fetch_add(1, Ordering::Relaxed);
+            self.request_bytes.fetch_add(frame.len(), Ordering::Relaxed);
         }
         let _ = self.sender.send(message);
     }
@@ -99,6 +108,7 @@ impl ControlLink {
     /// The control thread is so far behind that a further request is refused.
     pub fn is_full(&self) -> bool {
         self.requests.load(Ordering::Relaxed) >= REQUESTS_WAITING_MAX
+            || self.request_bytes.load(Ordering::Relaxed) >= REQUEST_BYTES_WAITING_MAX
     }
 }
 
@@ -114,8 +124,9 @@ impl ControlInbox {
     }
 
     fn took(&self, message: &ToControl) {
-        if matches!(message, ToControl::Request { .. }) {
+        if let ToControl::Request { frame, .. } = message {
             self.requests.fetch_sub(1, Ordering::Relaxed);
+            self.request_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         }
     }
 }
@@ -246,6 +257,8 @@ pub enum ShardQuery {
         queue: i32,
         offset: i64,
     },
+    /// Done when the shard has put into the inbox what it has not reported yet: `Offsets`, `DelayOffsets`.
+    HandOver,
     Stats,
 }
 

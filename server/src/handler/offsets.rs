@@ -16,6 +16,7 @@ use super::{Handled, Origin, elsewhere, text, write_refusal};
 use crate::answers::ReplyTo;
 use crate::broker::consumer_offsets::Commit;
 use crate::broker::refusal::Refusal;
+use crate::control::limits::QUEUES_PER_TOPIC_MAX;
 use crate::net::executor;
 use crate::shard::Shard;
 
@@ -124,12 +125,12 @@ pub fn query(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outco
     }
     // A group that is new to a young queue begins at its first record; to one whose first record is far
     // behind, where its client decides.
-    let stats = shard.engine.stats();
-    if stats.max_physical_offset.0 - stats.min_physical_offset.0 <= shard.settings.read.memory_bytes {
+    let (first, end) = shard.engine.physical_bounds();
+    if end.0 - first.0 <= shard.settings.read.memory_bytes {
         return answer_number(shard, &to, "offset", 0);
     }
     later(shard, to, "offset", async move |shard| {
-        let end = shard.engine.stats().max_physical_offset.0;
+        let end = shard.engine.physical_bounds().1.0;
         let limits = ReadLimits {
             messages_max: 1,
             bytes_max: 1,
@@ -171,6 +172,9 @@ pub fn update(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outc
     }
     if shard.metadata.topic(&topic).is_none() {
         return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, format!("Topic {topic} not exist!")));
+    }
+    if !(0..QUEUES_PER_TOPIC_MAX).contains(&queue) {
+        return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("queueId[{queue}] is illegal")));
     }
     let commit = shard.offsets.borrow_mut().commit(&group, &topic, queue, offset);
     let to = ReplyTo::of(origin.connection, &frame.header);

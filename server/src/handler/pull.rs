@@ -11,14 +11,13 @@ use rmq_protocol::sys_flag::pull::{COMMIT_OFFSET, SUBSCRIPTION, SUSPEND};
 use rmq_protocol::tag::java_hash;
 use rmq_protocol::writer::FrameWriter;
 
-use super::{Handled, Origin, StateGuard, elsewhere, text};
+use super::{Handled, Origin, StateGuard, await_group, elsewhere, text};
 use crate::answers::ReplyTo;
-use crate::broker::long_poll::{HeldPull, TagFilter};
+use crate::broker::long_poll::{HeldPull, TagFilter, Waiting};
 use crate::broker::metadata::Queue;
 use crate::broker::refusal::Refusal;
-use crate::control::link::{MessageModel, SubscriptionGroupConfig, ToControl};
+use crate::control::link::{MessageModel, SubscriptionGroupConfig};
 use crate::limits;
-use crate::mesh::{MeshMessage, Verdict};
 use crate::net::executor;
 use crate::settings::PERM_READ;
 use crate::shard::{Shard, count};
@@ -48,7 +47,7 @@ pub fn pull(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result
     let group_name = text(header.consumer_group);
     if origin.local.is_some()
         && shard.metadata.group(&group_name).is_none()
-        && ask_for_group(shard, origin, &group_name)
+        && await_group(shard, origin, &group_name)
     {
         return Ok(Handled::Stalled);
     }
@@ -89,23 +88,6 @@ pub fn again(shard: &Rc<Shard>, held: &HeldPull) {
         }
         Err(refusal) => answer(&refusal),
     }
-}
-
-/// True: the connection waits until the control thread has decided about the group.
-fn ask_for_group(shard: &Rc<Shard>, origin: &Origin<'_>, group: &str) -> bool {
-    let Some(connection) = origin.local else { return false };
-    if let Some(Verdict::Group { name, exists: false }) = connection.take_verdict()
-        && name == group
-    {
-        return false;
-    }
-    connection.stall();
-    let (id, inbox, name) = (connection.id, shard.inbox(), group.to_owned());
-    let reply = Box::new(move |exists| {
-        inbox.push(MeshMessage::Resume { connection: id, verdict: Verdict::Group { name, exists } });
-    });
-    shard.control.tell(ToControl::EnsureGroup { group: group.to_owned(), reply });
-    true
 }
 
 /// The checks of Java's pull processor, in its order.
@@ -170,7 +152,7 @@ fn check(
     };
     let hold_ms = (header.sys_flag & SUSPEND != 0).then(|| {
         if settings.long_polling {
-            u64::try_from(header.suspend_timeout_ms).unwrap_or(0)
+            u64::try_from(header.suspend_timeout_ms).unwrap_or(0).min(limits::HOLD_MS_MAX)
         } else {
             settings.short_polling_ms
         }
@@ -180,7 +162,7 @@ fn check(
         group: Rc::from(&*group_name),
         queue: shard.queue(&topic, header.queue_id),
         from: header.queue_offset,
-        messages_max: u32::try_from(header.messages_max).unwrap_or(0),
+        messages_max: u32::try_from(header.messages_max).unwrap_or(0).max(1),
         filter,
         topic_sys_flag: config.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
@@ -268,13 +250,15 @@ fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
     let Some(number) = pull.queue.number() else {
         let code =
             if pull.from == 0 { ResponseCode::PULL_NOT_FOUND } else { ResponseCode::PULL_OFFSET_MOVED };
-        return conclude(shard, pull, Outcome::at(code, "NO_MESSAGE_IN_QUEUE", 0), Vec::new(), frame);
+        let mut nothing = shard.scratch.records.take();
+        nothing.clear();
+        return conclude(shard, pull, Outcome::at(code, "NO_MESSAGE_IN_QUEUE", 0), nothing, frame);
     };
     let read = &shard.settings.read;
     let limits = ReadLimits {
         messages_max: pull.messages_max.min(read.hot_messages_max),
         bytes_max: read.hot_bytes_max,
-        scan_max: SCAN_MAX.max(pull.messages_max),
+        scan_max: SCAN_MAX,
         cold_messages_max: pull.messages_max.min(read.cold_messages_max),
         cold_bytes_max: read.cold_bytes_max,
     };
@@ -311,27 +295,31 @@ fn read_cold(shard: &Rc<Shard>, mut pull: Pull, limits: ReadLimits, frame: &[u8]
     shard.cold_reads.set(shard.cold_reads.get() + 1);
     let (shard, frame): (_, Box<[u8]>) = (Rc::clone(shard), frame.into());
     executor::spawn(async move {
-        let number = pull.queue.number();
-        if let Some(number) = number {
-            let filter = pull.filter.clone();
-            let engine = Rc::clone(&shard.engine);
-            let read =
-                engine.read(number, QueueOffset(pull.from), limits, move |code| filter.matches(code)).await;
-            match read {
-                Ok((read, records)) => {
-                    let outcome = outcome(&shard, &pull, read);
-                    conclude(&shard, pull, outcome, records, &frame);
-                }
-                Err(error) => {
-                    tracing::error!(topic = &*pull.queue.topic, queue = pull.queue.id, %error, "cannot read");
-                    let refusal = Refusal::new(ResponseCode::SYSTEM_ERROR, "store getMessage return null");
-                    write(&shard, &pull, |out, to| super::write_refusal(out, to, &refusal));
-                }
-            }
-        }
+        cold_read(&shard, pull, limits, &frame).await;
         shard.cold_reads.set(shard.cold_reads.get() - 1);
         shard.answers.flush(shard.now_ms());
     });
+}
+
+async fn cold_read(shard: &Rc<Shard>, pull: Pull, limits: ReadLimits, frame: &[u8]) {
+    let Some(number) = pull.queue.number() else {
+        // The topic was deleted meanwhile.
+        let gone = Outcome::at(ResponseCode::PULL_NOT_FOUND, "NO_MATCHED_LOGIC_QUEUE", 0);
+        return finish(shard, &pull, gone, &[]);
+    };
+    let filter = pull.filter.clone();
+    let engine = Rc::clone(&shard.engine);
+    match engine.read(number, QueueOffset(pull.from), limits, move |code| filter.matches(code)).await {
+        Ok((read, records)) => {
+            let outcome = outcome(shard, &pull, read);
+            conclude(shard, pull, outcome, records, frame);
+        }
+        Err(error) => {
+            tracing::error!(topic = &*pull.queue.topic, queue = pull.queue.id, %error, "cannot read");
+            let refusal = Refusal::new(ResponseCode::SYSTEM_ERROR, "store getMessage return null");
+            write(shard, &pull, |out, to| super::write_refusal(out, to, &refusal));
+        }
+    }
 }
 
 struct Outcome {
@@ -381,8 +369,17 @@ fn conclude(shard: &Rc<Shard>, mut pull: Pull, outcome: Outcome, records: Vec<u8
     if outcome.code == ResponseCode::PULL_NOT_FOUND
         && at_end
         && let Some(hold_ms) = pull.hold_ms.take()
-        && !shard.is_draining()
-        && shard.long_polls.hold(&pull.queue, pull.to, frame, pull.filter.clone(), shard.now_ms() + hold_ms)
+        && frame.len() <= limits::HELD_FRAME_BYTES_MAX
+        && shard.long_polls.hold(
+            &pull.queue,
+            Waiting {
+                to: pull.to,
+                from: pull.from,
+                frame,
+                filter: pull.filter.clone(),
+                deadline_ms: shard.now_ms() + hold_ms,
+            },
+        )
     {
         if !pull.deferred {
             shard.answers.defer(&pull.to);

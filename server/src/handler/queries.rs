@@ -42,15 +42,22 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
                 Err(error) => ShardAnswer::Failed(error.to_string()),
             }
         }
+        ShardQuery::HandOver => {
+            shard.hand_over_offsets();
+            ShardAnswer::Done
+        }
         ShardQuery::Stats => ShardAnswer::Stats(Box::new(stats(shard))),
     }
 }
 
 async fn queue_ranges(shard: &Rc<Shard>, name: &str) -> Vec<QueueRange> {
     let Some(topic) = shard.metadata.topic(name) else { return Vec::new() };
-    let config = topic.config();
+    let queues = {
+        let config = topic.config();
+        config.write_queue_nums.max(config.read_queue_nums)
+    };
     let mut ranges = Vec::new();
-    for id in 0..config.write_queue_nums.max(config.read_queue_nums) {
+    for id in 0..queues {
         if shard.ownership.owner(name, id) != shard.index {
             continue;
         }
@@ -88,9 +95,7 @@ async fn delete_topic(shard: &Rc<Shard>, topic: &str) -> ShardAnswer {
         None => ShardAnswer::Done,
         Some(end) => match shard.acknowledged(end).await {
             Completion::Acknowledged => ShardAnswer::Done,
-            Completion::TimedOut | Completion::Failed => {
-                ShardAnswer::Failed("the deletion did not reach the disk".to_owned())
-            }
+            Completion::Failed => ShardAnswer::Failed("the deletion did not reach the disk".to_owned()),
         },
     }
 }

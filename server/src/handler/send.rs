@@ -13,7 +13,7 @@ use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::tag::tags_code;
 use rmq_protocol::writer::FrameWriter;
 
-use super::{Handled, Origin, StateGuard, elsewhere, text};
+use super::{Handled, Origin, StateGuard, await_group, elsewhere, text};
 use crate::answers::ReplyTo;
 use crate::broker::message::{Message, StoreOutcome};
 use crate::broker::metadata::{Queue, Topic};
@@ -42,11 +42,19 @@ pub fn send(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result
 fn try_send(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<Handled, Refusal> {
     let header = SendMessageHeader::decode(RequestCode(frame.header.code), &frame.header.fields)?;
     let name = text(header.topic);
+    if let Some(group) = name.strip_prefix(topic_name::RETRY_PREFIX)
+        && shard.metadata.group(group).is_none()
+        && await_group(shard, origin, group)
+    {
+        return Ok(Handled::Stalled);
+    }
     let Some(topic) = shard.metadata.topic(&name) else {
         return unknown_topic(shard, origin, &header, &name);
     };
-    let config = topic.config();
-    let queues = config.write_queue_nums.max(config.read_queue_nums);
+    let (write_queues, queues, order) = {
+        let config = topic.config();
+        (config.write_queue_nums, config.write_queue_nums.max(config.read_queue_nums), config.order)
+    };
     if header.queue_id >= queues {
         return Err(Refusal::new(
             ResponseCode::INVALID_PARAMETER,
@@ -58,12 +66,12 @@ fn try_send(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result
     }
     let queue_id = match header.queue_id {
         chosen @ 0.. => chosen,
-        _ => any_queue(shard, origin, &topic, config.write_queue_nums)?,
+        _ => any_queue(shard, origin, &topic, write_queues)?,
     };
     if let Some(handled) = elsewhere(shard, origin, &frame.header, &name, queue_id) {
         return Ok(handled);
     }
-    admissible(shard, &topic, config.order)?;
+    admissible(shard, &topic, order)?;
     if frame.body.is_empty() {
         return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the request has no body: a message needs one"));
     }
@@ -215,10 +223,11 @@ fn send_one(
         });
         Ok(None)
     })();
-    let unique_key = seen.unique_key(&stored).map(str::to_owned);
+    let diverted =
+        outcome.map(|message| message.map(|message| (message, seen.unique_key(&stored).map(str::to_owned))));
     *shard.scratch.properties.borrow_mut() = stored;
-    if let Some(message) = outcome? {
-        send_diverted(shard, message, queue.id, unique_key, to);
+    if let Some((message, unique_key)) = diverted? {
+        send_diverted(shard, message, queue.id, unique_key, header.unit_mode, to);
     }
     Ok(Handled::Done)
 }
@@ -229,12 +238,16 @@ fn send_diverted(
     message: Message,
     queue_id: i32,
     unique_key: Option<String>,
+    unit: bool,
     to: ReplyTo,
 ) {
     shard.answers.defer(&to);
     let shard = Rc::clone(shard);
     executor::spawn(async move {
-        let outcome = store::store(&shard, message).await;
+        let outcome = match retry::ensure_dead_letter(&shard, &message.topic, unit).await {
+            Ok(()) => store::store(&shard, message).await,
+            Err(refusal) => StoreOutcome::Refused { code: refusal.code, remark: refusal.remark.into_owned() },
+        };
         shard.answers.later(&to, |out| match &outcome {
             StoreOutcome::Stored { queue_offset, physical_offset } => {
                 let mut text = [0; MESSAGE_ID_LEN_MAX];

@@ -86,7 +86,15 @@ impl Connection {
         if self.closing.get() {
             return false;
         }
-        write(&mut self.out.borrow_mut());
+        let mut out = self.out.borrow_mut();
+        write(&mut out);
+        let too_much = out.len() > limits::ANSWER_BUFFER_BYTES_MAX;
+        drop(out);
+        if too_much {
+            tracing::warn!(peer = %self.peer, "closed: the client does not read its answers");
+            self.close();
+            return false;
+        }
         !self.dirty.replace(true)
     }
 
@@ -104,8 +112,10 @@ impl Connection {
         match send(self.fd, &out, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
             Ok(sent) if sent == out.len() => {
                 out.clear();
-                if out.capacity() > limits::IDLE_ANSWER_BUFFER_BYTES {
-                    out.shrink_to(limits::IDLE_ANSWER_BUFFER_BYTES);
+                drop(out);
+                if sent >= limits::ANSWER_BUFFER_HIGH_WATER_BYTES {
+                    // The task stopped reading for these bytes, and waits for nothing else.
+                    self.wake();
                 }
                 return;
             }
@@ -120,13 +130,15 @@ impl Connection {
             }
         }
         self.blocked.set(true);
-        let too_much = out.len() > limits::ANSWER_BUFFER_BYTES_MAX;
         drop(out);
-        if too_much {
-            tracing::warn!(peer = %self.peer, "closed: the client does not read its answers");
-            self.close();
-        } else {
-            self.wake();
+        self.wake();
+    }
+
+    /// Gives back the memory of an answer buffer that is not in use.
+    pub fn shrink(&self) {
+        let mut out = self.out.borrow_mut();
+        if out.is_empty() {
+            out.shrink_to(limits::IDLE_ANSWER_BUFFER_BYTES);
         }
     }
 
@@ -141,6 +153,7 @@ impl Connection {
     }
 
     pub fn stall(&self) {
+        self.verdict.borrow_mut().take();
         self.stalled.set(true);
     }
 

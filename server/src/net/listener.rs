@@ -20,26 +20,43 @@ pub enum ListenError {
     Other { what: &'static str, address: SocketAddr, key: &'static str, source: io::Error },
 }
 
-/// Opens a non-blocking listener. `what` and `key` name it in errors.
-pub fn listen(
-    ip: IpAddr,
-    port: u16,
+/// A port that is ours and does not answer yet: clients fail over at once instead of waiting for recovery.
+pub struct Port {
+    socket: Socket,
+    address: SocketAddr,
     what: &'static str,
     key: &'static str,
-) -> Result<std::net::TcpListener, ListenError> {
-    let address = SocketAddr::new(ip, port);
-    open(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::Taken { what, address, port, key },
-        _ => ListenError::Other { what, address, key, source },
-    })
 }
 
-fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+impl Port {
+    /// Takes the port. `what` and `key` name it in errors.
+    pub fn take(ip: IpAddr, port: u16, what: &'static str, key: &'static str) -> Result<Self, ListenError> {
+        let address = SocketAddr::new(ip, port);
+        let socket = bind(address).map_err(|source| failed(source, address, what, key))?;
+        Ok(Self { socket, address, what, key })
+    }
+
+    /// From now on connections are accepted.
+    pub fn listen(self) -> Result<std::net::TcpListener, ListenError> {
+        let Self { socket, address, what, key } = self;
+        socket.listen(BACKLOG).map_err(|source| failed(source, address, what, key))?;
+        Ok(socket.into())
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+fn failed(source: io::Error, address: SocketAddr, what: &'static str, key: &'static str) -> ListenError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken { what, address, port: address.port(), key },
+        _ => ListenError::Other { what, address, key, source },
+    }
 }
 
 #[cfg(test)]
@@ -49,9 +66,10 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_with_its_remedy() {
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let first = listen(ip, 0, "broker", "listenPort").expect("any port");
+        let first = Port::take(ip, 0, "broker", "listenPort").and_then(Port::listen).expect("any port");
         let port = first.local_addr().expect("bound").port();
-        let error = listen(ip, port, "broker", "listenPort").expect_err("taken").to_string();
+        let second = Port::take(ip, port, "broker", "listenPort").and_then(Port::listen);
+        let error = second.expect_err("taken").to_string();
         assert!(error.contains(&port.to_string()) && error.contains("listenPort"), "{error}");
     }
 }
