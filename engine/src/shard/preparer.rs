@@ -20,12 +20,21 @@ impl<E: Env> Shard<E> {
     pub(super) async fn prepare_ahead(self: Rc<Self>) {
         let mut number = None;
         let filling = Cell::new(true);
+        // A full disk stays full for a while: it is said once, not at every attempt.
+        let mut said = String::new();
         while self.is_running() {
             if self.log.borrow().spare.is_none() {
                 if let Err(error) = self.prepare_spare(&mut number).await {
                     self.remember(&error);
-                    tracing::warn!(shard = self.index, %error, "cannot prepare the next segment");
+                    let text = error.to_string();
+                    if text != said {
+                        tracing::warn!(shard = self.index, %error, "cannot prepare the next segment");
+                        said = text;
+                    }
                     self.env.sleep_us(RETRY_US).await;
+                } else if !said.is_empty() {
+                    said.clear();
+                    tracing::info!(shard = self.index, "the next segment is ready again");
                 }
                 continue;
             }
