@@ -42,6 +42,10 @@ pub struct OutputArgs {
     #[arg(long, value_name = "FILE|-")]
     #[serde(skip)]
     pub json: Option<PathBuf>,
+    /// Write one line per second, and one of the whole, as CSV to this file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub csv: Option<PathBuf>,
     /// Process id of the server, to report its processor time; may be repeated
     #[arg(long, value_name = "PID")]
     pub server_pid: Vec<u32>,

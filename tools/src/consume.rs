@@ -146,13 +146,12 @@ pub fn exec(args: ConsumeArgs) -> Result<bool, Error> {
         started_at_ms,
         seconds: end_ns.saturating_sub(phases.measure_ns) as f64 / 1e9,
         cpu: watch.at_end.since(watch.at_measure),
-        per_second: watch.per_second,
     };
     let damaged = tally.anomalies.contains_key(DAMAGED);
     let nothing =
         tally.messages == 0 && ranges.iter().any(|range| range.end.is_none_or(|end| range.next < end));
-    let (json, label) = (args.output.json.clone(), args.output.label.clone());
-    Report::new("consume", label, args, target, &tally, measured).publish(json.as_deref())?;
+    let output = args.output.clone();
+    Report::new("consume", &output, args, target, &tally, measured).publish(&output)?;
     Ok(!damaged && !nothing)
 }
 

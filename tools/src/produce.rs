@@ -134,11 +134,9 @@ pub fn exec(mut args: ProduceArgs) -> Result<bool, Error> {
         started_at_ms,
         seconds: end_ns.saturating_sub(phases.measure_ns) as f64 / 1e9,
         cpu: produced.watch.at_end.since(produced.watch.at_measure),
-        per_second: produced.watch.per_second,
     };
-    let (json, label) = (args.output.json.clone(), args.output.label.clone());
-    let report = Report::new("produce", label, args, target, &produced.tally, measured);
-    report.publish(json.as_deref())?;
+    let output = args.output.clone();
+    Report::new("produce", &output, args, target, &produced.tally, measured).publish(&output)?;
     Ok(produced.tally.messages > 0)
 }
 

@@ -1,4 +1,6 @@
-//! One line on standard error that says how the run goes, and the same numbers kept per second.
+//! One line on standard error that says how the run goes, and the processor time around its measured part.
+//!
+//! Not here: the series that reports keep (`tally`); what is shown is up to 50 ms off, a report must not be.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::Ordering;
@@ -8,12 +10,11 @@ use crate::clock::monotonic_ns;
 use crate::cpu::{self, CpuSeconds};
 use crate::error::Error;
 use crate::phases::Phases;
-use crate::tally::{Live, Second};
+use crate::tally::Live;
 
 pub struct Watch {
     pub at_measure: CpuSeconds,
     pub at_end: CpuSeconds,
-    pub per_second: Vec<Second>,
 }
 
 /// Watches the load threads until `finished`; reads processor times where the measured part begins and ends.
@@ -25,8 +26,8 @@ pub fn watch(
     finished: impl Fn() -> bool,
 ) -> Result<Watch, Error> {
     let terminal = std::io::stderr().is_terminal();
-    let mut watch =
-        Watch { at_measure: cpu::used(servers)?, at_end: CpuSeconds::default(), per_second: Vec::new() };
+    let mut watch = Watch { at_measure: cpu::used(servers)?, at_end: CpuSeconds::default() };
+    let mut written = false;
     let mut measuring = phases.measure_ns <= phases.start_ns;
     let mut ended = None;
     // A little behind the load threads, so that their percentiles of the second are there to be read.
@@ -51,21 +52,17 @@ pub fn watch(
         }
         if measuring && ended.is_none() && now >= last_ns + 1_000_000_000 {
             let messages: u64 = live.iter().map(|live| live.messages.load(Ordering::Relaxed)).sum();
-            let second = Second {
-                at_s: (now - phases.measure_ns) / 1_000_000_000,
-                messages: messages.saturating_sub(last_messages),
-                p50_us: mean_us(live, |live| &live.p50_ns),
-                p99_us: worst_us(live, |live| &live.p99_ns),
-                max_us: worst_us(live, |live| &live.max_ns),
-            };
             if shown || terminal {
-                show(&second, now - last_ns, messages, live, terminal);
+                let at_s = (now - phases.measure_ns) / 1_000_000_000;
+                // The count starts anew when measuring begins.
+                let rate = messages.saturating_sub(last_messages) as f64 * 1e9 / (now - last_ns) as f64;
+                show(at_s, rate, messages, live, terminal);
+                written = true;
             }
-            watch.per_second.push(second);
             (last_ns, last_messages) = (now, messages);
         }
     }
-    if terminal && !watch.per_second.is_empty() {
+    if terminal && written {
         eprintln!();
     }
     watch.at_end = match ended {
@@ -85,12 +82,15 @@ fn worst_us(live: &[Live], of: impl Fn(&Live) -> &std::sync::atomic::AtomicU64) 
     live.iter().map(|live| of(live).load(Ordering::Relaxed)).max().unwrap_or(0) as f64 / 1e3
 }
 
-fn show(second: &Second, elapsed_ns: u64, messages: u64, live: &[Live], terminal: bool) {
+fn show(at_s: u64, rate: f64, messages: u64, live: &[Live], terminal: bool) {
     let failures: u64 = live.iter().map(|live| live.failures.load(Ordering::Relaxed)).sum();
-    let rate = second.messages as f64 * 1e9 / elapsed_ns as f64;
+    let (p50_us, p99_us, max_us) = (
+        mean_us(live, |live| &live.p50_ns),
+        worst_us(live, |live| &live.p99_ns),
+        worst_us(live, |live| &live.max_ns),
+    );
     let line = format!(
-        "{:>4} s  {rate:>10.0} messages/s  p50 {:>7.0} us  p99 {:>7.0} us  max {:>7.0} us  {messages} done  {failures} errors",
-        second.at_s, second.p50_us, second.p99_us, second.max_us
+        "{at_s:>4} s  {rate:>10.0} messages/s  p50 {p50_us:>7.0} us  p99 {p99_us:>7.0} us  max {max_us:>7.0} us  {messages} done  {failures} errors"
     );
     let mut stderr = std::io::stderr().lock();
     // A terminal keeps one line; a log gets a line a second. A closed stderr must not end the run.

@@ -127,6 +127,10 @@ impl<'a, V: Visitor> Pull<'a, V> {
                 self.tally = Tally::default();
                 measuring = true;
             }
+            if now >= second_ns && second_ns <= self.phases.end_ns {
+                second_ns += 1_000_000_000;
+                self.tally.second_over(self.live);
+            }
             let done = self.pullers.iter().all(Puller::is_done);
             if done || self.visitor.enough() || self.phases.is_over(now) {
                 break;
@@ -134,10 +138,6 @@ impl<'a, V: Visitor> Pull<'a, V> {
             if now >= housekeeping_ns {
                 housekeeping_ns = now + HOUSEKEEPING_NS;
                 self.keep_house(now);
-            }
-            if now >= second_ns {
-                second_ns += 1_000_000_000;
-                self.tally.second_over(self.live);
             }
             let ready = self
                 .poller

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::cli::OutputArgs;
 use crate::cpu::CpuSeconds;
 use crate::error::Error;
 use crate::tally::{Second, Tally};
@@ -27,6 +28,8 @@ pub struct Report<S> {
     pub messages_per_second: f64,
     pub megabytes_per_second: f64,
     pub latency_us: Option<Latency>,
+    /// The whole distribution, in steps that grow finer towards the tail.
+    pub percentiles: Vec<Percentile>,
     pub errors: Vec<ErrorLine>,
     pub anomalies: Vec<Anomaly>,
     pub cpu: CpuReport,
@@ -42,6 +45,13 @@ pub struct Latency {
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
+}
+
+/// So many percent of all latencies were at most this long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentile {
+    pub percentile: f64,
+    pub us: f64,
 }
 
 #[derive(Serialize)]
@@ -72,13 +82,12 @@ pub struct Measured {
     pub started_at_ms: u64,
     pub seconds: f64,
     pub cpu: CpuSeconds,
-    pub per_second: Vec<Second>,
 }
 
 impl<S: Serialize> Report<S> {
     pub fn new(
         command: &'static str,
-        label: Option<String>,
+        output: &OutputArgs,
         settings: S,
         server: Target,
         tally: &Tally,
@@ -89,7 +98,7 @@ impl<S: Serialize> Report<S> {
         Self {
             command,
             tool_version: env!("CARGO_PKG_VERSION"),
-            label,
+            label: output.label.clone(),
             settings,
             server,
             started_at_ms: measured.started_at_ms,
@@ -100,6 +109,7 @@ impl<S: Serialize> Report<S> {
             messages_per_second: tally.messages as f64 / seconds,
             megabytes_per_second: tally.bytes as f64 / 1e6 / seconds,
             latency_us: Latency::of(tally),
+            percentiles: percentiles(tally),
             errors: errors(tally),
             anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
             cpu: CpuReport {
@@ -108,14 +118,17 @@ impl<S: Serialize> Report<S> {
                 server_seconds: measured.cpu.server,
                 server_us_per_message: measured.cpu.server.map(per_message),
             },
-            per_second: measured.per_second,
+            per_second: tally.seconds.clone(),
         }
     }
 
     /// To the file or standard output that was asked for; people's form goes to standard output unless that has
     /// the other.
-    pub fn publish(&self, json: Option<&Path>) -> Result<(), Error> {
-        match json {
+    pub fn publish(&self, output: &OutputArgs) -> Result<(), Error> {
+        if let Some(path) = &output.csv {
+            write_file(path, &self.csv())?;
+        }
+        match output.json.as_deref() {
             Some(path) if path == Path::new("-") => {
                 println!("{}", self.json());
                 Ok(())
@@ -133,6 +146,21 @@ impl<S: Serialize> Report<S> {
 
     fn json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report is plain data")
+    }
+
+    fn csv(&self) -> String {
+        let mut csv = String::from("second,messages,failures,p50_us,p99_us,max_us\n");
+        for second in &self.per_second {
+            let Second { at_s, messages, failures, p50_us, p99_us, max_us } = second;
+            let _ = writeln!(csv, "{at_s},{messages},{failures},{p50_us},{p99_us},{max_us}");
+        }
+        let failures: u64 = self.errors.iter().map(|error| error.count).sum();
+        let (p50, p99, max) = self
+            .latency_us
+            .as_ref()
+            .map_or((0.0, 0.0, 0.0), |latency| (latency.p50, latency.p99, latency.max));
+        let _ = write!(csv, "total,{},{failures},{p50},{p99},{max}", self.messages);
+        csv
     }
 
     fn text(&self) -> String {
@@ -197,6 +225,19 @@ impl Latency {
             max: histogram.max() as f64 / 1e3,
         })
     }
+}
+
+fn percentiles(tally: &Tally) -> Vec<Percentile> {
+    /// Each halving of what is left above gets this many points.
+    const POINTS_PER_HALVING: u32 = 5;
+    tally
+        .latency
+        .iter_quantiles(POINTS_PER_HALVING)
+        .map(|point| Percentile {
+            percentile: (point.quantile_iterated_to() * 100.0).min(100.0),
+            us: point.value_iterated_to() as f64 / 1e3,
+        })
+        .collect()
 }
 
 fn errors(tally: &Tally) -> Vec<ErrorLine> {

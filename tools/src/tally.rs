@@ -16,6 +16,8 @@ pub enum Failure {
     ConnectionLost,
     Unconnected,
     NotAnAnswer,
+    /// An open loop only: the send was due, and the run ended before there was room for it.
+    NotSent,
 }
 
 impl Failure {
@@ -26,6 +28,7 @@ impl Failure {
             Self::ConnectionLost => "CONNECTION_LOST",
             Self::Unconnected => "UNCONNECTED",
             Self::NotAnAnswer => "NOT_AN_ANSWER",
+            Self::NotSent => "NOT_SENT",
         }
     }
 
@@ -36,6 +39,7 @@ impl Failure {
             Self::ConnectionLost => "the connection ended before the answer",
             Self::Unconnected => "no connection could be made",
             Self::NotAnAnswer => "what came back was no answer of this protocol",
+            Self::NotSent => "was due, but earlier sends took all the room until the end",
         }
     }
 }
@@ -47,14 +51,29 @@ pub struct FailureCount {
     pub remark: String,
 }
 
-/// One second of the run.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+/// One whole second of the measured time. Of several threads, the median is their mean weighted by messages, and
+/// the tail is that of the slowest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Second {
     pub at_s: u64,
     pub messages: u64,
+    /// Absent in results of older tools.
+    #[serde(default)]
+    pub failures: u64,
     pub p50_us: f64,
     pub p99_us: f64,
     pub max_us: f64,
+}
+
+impl Second {
+    fn merge(&mut self, other: &Self) {
+        let messages = (self.messages + other.messages).max(1) as f64;
+        self.p50_us = (self.p50_us * self.messages as f64 + other.p50_us * other.messages as f64) / messages;
+        self.p99_us = self.p99_us.max(other.p99_us);
+        self.max_us = self.max_us.max(other.max_us);
+        self.messages += other.messages;
+        self.failures += other.failures;
+    }
 }
 
 pub struct Tally {
@@ -67,6 +86,9 @@ pub struct Tally {
     pub last_ns: u64,
     pub failures: BTreeMap<Failure, FailureCount>,
     pub anomalies: BTreeMap<&'static str, u64>,
+    pub seconds: Vec<Second>,
+    /// Messages and failures of the seconds that are over.
+    seen: (u64, u64),
 }
 
 impl Default for Tally {
@@ -84,6 +106,8 @@ impl Default for Tally {
             last_ns: 0,
             failures: BTreeMap::new(),
             anomalies: BTreeMap::new(),
+            seconds: Vec::new(),
+            seen: (0, 0),
         }
     }
 }
@@ -115,18 +139,34 @@ impl Tally {
         *self.anomalies.entry(what).or_default() += 1;
     }
 
-    /// Folds the running second into the whole and shows it to the progress line.
+    /// Keeps the running second, folds it into the whole and shows it to the progress line.
     pub fn second_over(&mut self, live: &Live) {
-        live.p50_ns.store(self.recent.value_at_quantile(0.5), Ordering::Relaxed);
-        live.p99_ns.store(self.recent.value_at_quantile(0.99), Ordering::Relaxed);
-        live.max_ns.store(self.recent.max(), Ordering::Relaxed);
+        let at = |quantile| self.recent.value_at_quantile(quantile);
+        let (p50_ns, p99_ns, max_ns) = (at(0.5), at(0.99), self.recent.max());
+        live.p50_ns.store(p50_ns, Ordering::Relaxed);
+        live.p99_ns.store(p99_ns, Ordering::Relaxed);
+        live.max_ns.store(max_ns, Ordering::Relaxed);
+        let now = (self.messages, self.failures());
+        self.seconds.push(Second {
+            at_s: self.seconds.len() as u64,
+            messages: now.0 - self.seen.0,
+            failures: now.1 - self.seen.1,
+            p50_us: p50_ns as f64 / 1e3,
+            p99_us: p99_ns as f64 / 1e3,
+            max_us: max_ns as f64 / 1e3,
+        });
+        self.seen = now;
         self.fold();
         self.show(live);
     }
 
     pub fn show(&self, live: &Live) {
         live.messages.store(self.messages, Ordering::Relaxed);
-        live.failures.store(self.failures.values().map(|failure| failure.count).sum(), Ordering::Relaxed);
+        live.failures.store(self.failures(), Ordering::Relaxed);
+    }
+
+    pub fn failures(&self) -> u64 {
+        self.failures.values().map(|failure| failure.count).sum()
     }
 
     pub fn fold(&mut self) {
@@ -151,6 +191,12 @@ impl Tally {
         for (what, count) in other.anomalies {
             *self.anomalies.entry(what).or_default() += count;
         }
+        // A thread that used up its messages early has fewer seconds than the others.
+        let common = self.seconds.len().min(other.seconds.len());
+        for (second, more) in self.seconds.iter_mut().zip(&other.seconds) {
+            second.merge(more);
+        }
+        self.seconds.extend_from_slice(&other.seconds[common..]);
     }
 }
 
@@ -162,4 +208,29 @@ pub struct Live {
     pub p50_ns: AtomicU64,
     pub p99_ns: AtomicU64,
     pub max_ns: AtomicU64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_of_threads_become_one_series() {
+        let live = Live::default();
+        let (mut one, mut two) = (Tally::default(), Tally::default());
+        one.done(3, 30, 100_000, 1);
+        one.second_over(&live);
+        two.done(1, 10, 500_000, 1);
+        two.failed(Failure::Timeout, String::new);
+        two.second_over(&live);
+        two.done(5, 50, 900_000, 2);
+        two.second_over(&live);
+        one.merge(two);
+        let counts: Vec<_> =
+            one.seconds.iter().map(|second| (second.at_s, second.messages, second.failures)).collect();
+        assert_eq!(counts, [(0, 4, 1), (1, 5, 0)]);
+        assert!((one.seconds[0].p50_us - 200.0).abs() < 1.0, "{:?}", one.seconds[0]);
+        assert!((one.seconds[0].p99_us - 500.0).abs() < 1.0, "{:?}", one.seconds[0]);
+        assert_eq!(one.latency.len(), 3);
+    }
 }

@@ -110,7 +110,8 @@ fn a_damaged_body_is_noticed() {
 fn a_wrong_offset_in_an_answer_is_noticed() {
     let (_, verified, passed) = produce_and_verify("offset", Fault::WrongOffset(5), &[]);
     assert!(!passed);
-    assert_eq!(verified["missing"], 1, "{verified:#}");
+    // Two answers claim one offset then; the rightful owner may come up as missing, too.
+    assert!((1..=2).contains(&verified["missing"].as_u64().unwrap()), "{verified:#}");
 }
 
 #[test]
@@ -186,6 +187,92 @@ fn an_open_loop_keeps_its_rate() {
     ]);
     let messages = json(&sent)["messages"].as_u64().unwrap();
     assert!((900..=1001).contains(&messages), "{messages}");
+}
+
+/// A server that stands still for 0.4 s makes all sends late that are due in that time, not only the one it holds:
+/// a tool that starts its watch when it gets to send would see one slow answer of a thousand.
+#[test]
+fn an_open_loop_counts_from_when_a_send_was_due() {
+    let broker = FakeBroker::start(1, true, Fault::Stall(300, 400));
+    let address = broker.address.to_string();
+    let target = ["produce", "--broker-address", &address, "-t", "T", "-q", "1", "-c", "1", "-i", "1"];
+    let csv = Journal::new("stall.csv");
+    let open = json(&bench(
+        &[&target[..], &["-r", "1000", "-d", "1s", "--csv", csv.path(), "--json", "-"]].concat(),
+    ));
+    assert!(open["latency_us"]["count"].as_u64().unwrap() >= 990, "{open:#}");
+    assert!(open["latency_us"]["p90"].as_f64().unwrap() > 200_000.0, "{open:#}");
+    assert!(open["latency_us"]["max"].as_f64().unwrap() >= 390_000.0, "{open:#}");
+    assert_eq!(open["errors"], Value::Array(Vec::new()));
+
+    let curve = open["percentiles"].as_array().unwrap();
+    let numbers = |key: &str| curve.iter().map(|point| point[key].as_f64().unwrap()).collect::<Vec<_>>();
+    assert!(numbers("us").is_sorted() && numbers("percentile").is_sorted());
+    assert_eq!(numbers("percentile").last(), Some(&100.0));
+    assert_eq!(open["per_second"].as_array().unwrap().len(), 1);
+    let csv = std::fs::read_to_string(csv.path()).unwrap();
+    let first: Vec<&str> = csv.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(first, ["second", "0", "total"], "{csv}");
+}
+
+/// Sends that were due and never got their turn are failures, not silence.
+#[test]
+fn an_open_loop_says_what_it_could_not_send() {
+    let broker = FakeBroker::start(1, true, Fault::Stall(200, 2000));
+    let address = broker.address.to_string();
+    let sent = json(&bench(&[
+        "produce",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-q",
+        "1",
+        "-c",
+        "1",
+        "-i",
+        "1",
+        "-r",
+        "1000",
+        "-d",
+        "600ms",
+        "--timeout",
+        "5s",
+        "--json",
+        "-",
+    ]));
+    let unsent = sent["errors"].as_array().unwrap().iter().find(|error| error["name"] == "NOT_SENT").unwrap();
+    assert!((300..=400).contains(&unsent["count"].as_u64().unwrap()), "{sent:#}");
+}
+
+#[test]
+fn warm_up_is_not_in_the_figures() {
+    let broker = FakeBroker::start(1, true, Fault::Stall(10, 200));
+    let address = broker.address.to_string();
+    let sent = json(&bench(&[
+        "produce",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-q",
+        "1",
+        "-c",
+        "1",
+        "-i",
+        "1",
+        "-r",
+        "500",
+        "--warmup",
+        "600ms",
+        "-d",
+        "500ms",
+        "--json",
+        "-",
+    ]));
+    let messages = sent["messages"].as_u64().unwrap();
+    assert!((200..=251).contains(&messages), "{messages}");
+    assert!(sent["latency_us"]["p99"].as_f64().unwrap() < 150_000.0, "{sent:#}");
 }
 
 #[test]

@@ -23,6 +23,12 @@ impl Pace {
         self.next_ns += self.interval_ns;
     }
 
+    /// How many sends are due by then and have not been taken.
+    pub fn overdue(&self, now_ns: u64) -> u64 {
+        let late_ns = now_ns as f64 - self.next_ns;
+        if late_ns < 0.0 { 0 } else { (late_ns / self.interval_ns) as u64 + 1 }
+    }
+
     pub fn wait_ns(&self, now_ns: u64) -> u64 {
         (self.next_ns as u64).saturating_sub(now_ns)
     }
@@ -40,5 +46,6 @@ mod tests {
         assert_eq!(second.wait_ns(5_000_000), 1_000_000);
         first.taken();
         assert_eq!(first.due(90_000_000), Some(7_000_000));
+        assert_eq!([6_999_999, 7_000_000, 8_999_999, 9_000_000].map(|now| first.overdue(now)), [0, 1, 1, 2]);
     }
 }

@@ -26,6 +26,8 @@ pub enum Fault {
     Silent(u64),
     /// Stored behind the next message of the same queue.
     Swap(u64),
+    /// Its connection stands still for this many milliseconds, then goes on.
+    Stall(u64, u64),
 }
 
 pub struct FakeBroker {
@@ -139,6 +141,11 @@ impl Shared {
                 .remark("start flow control for a while")
                 .finish();
             return;
+        }
+        if let Fault::Stall(number, milliseconds) = self.fault
+            && number == sent
+        {
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         }
         let mut offset = sent as i64;
         if self.store {
