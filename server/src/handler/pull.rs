@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use rmq_engine::{CachedRead, QueueOffset, Read, ReadLimits};
+use rmq_engine::{CachedRead, QueueNumber, QueueOffset, Read, ReadLimits};
 use rmq_protocol::frame::Frame;
 use rmq_protocol::headers::PullMessageHeader;
 use rmq_protocol::request_code::RequestCode;
@@ -255,7 +255,7 @@ fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
         return conclude(shard, pull, Outcome::at(code, "NO_MESSAGE_IN_QUEUE", 0), nothing, frame);
     };
     let read = &shard.settings.read;
-    let limits = ReadLimits {
+    let mut limits = ReadLimits {
         messages_max: pull.messages_max.min(read.hot_messages_max),
         bytes_max: read.hot_bytes_max,
         scan_max: SCAN_MAX,
@@ -274,9 +274,22 @@ fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
         }
         CachedRead::Cold => {
             *shard.scratch.records.borrow_mut() = records;
+            if is_recent(shard, number, pull.from) {
+                limits.cold_messages_max = limits.messages_max;
+                limits.cold_bytes_max = limits.bytes_max;
+            }
             read_cold(shard, pull, limits, frame);
         }
     }
+}
+
+/// Whether Java would find the message in its page cache, and hand out as many as from memory: it lies within
+/// 40 % of the host's memory from the log's end. Estimated from how much of the queue is behind it.
+fn is_recent(shard: &Shard, number: QueueNumber, from: i64) -> bool {
+    let (first, end) = shard.engine.physical_bounds();
+    let (min, max) = (shard.engine.min_offset(number).0, shard.engine.max_offset(number).0);
+    let share = (max - from) as f64 / (max - min).max(1) as f64;
+    (end.0 - first.0) as f64 * share <= shard.settings.read.memory_bytes as f64
 }
 
 /// Reads from disk in a task of its own; what the shard has under way is bounded.
