@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rmq_protocol::Codec;
 use serde::Serialize;
 
+use crate::compare::CompareArgs;
 use crate::consume::ConsumeArgs;
 use crate::crash::CrashArgs;
+use crate::page::ReportArgs;
 use crate::produce::ProduceArgs;
 use crate::verify::VerifyArgs;
 
@@ -30,6 +32,10 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Kill a server under load, restart it, verify; again and again
     Crash(Box<CrashArgs>),
+    /// Put results that `--json` wrote on one HTML page, with plots
+    Report(ReportArgs),
+    /// Print two results side by side, and their ratios
+    Compare(CompareArgs),
 }
 
 #[derive(Args, Clone, Debug, Default, Serialize)]

@@ -25,6 +25,8 @@ pub enum Error {
     Malformed { address: SocketAddr, request: &'static str, what: String },
     #[error("{0}")]
     Journal(#[from] JournalError),
+    #[error("{path} is no result that --json wrote: {source}")]
+    NotAResult { path: PathBuf, source: serde_json::Error },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error("{what}: {source}")]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rmq_bench::cli::{Cli, Command};
 use rmq_bench::error::Error;
-use rmq_bench::{consume, crash, phases, produce, verify};
+use rmq_bench::{compare, consume, crash, page, phases, produce, verify};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Consume(args) => consume::exec(*args),
         Command::Verify(args) => verify::exec(&args),
         Command::Crash(args) => crash::exec(*args),
+        Command::Report(args) => page::exec(&args),
+        Command::Compare(args) => compare::exec(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -36,7 +36,7 @@ pub struct Report<S> {
     pub per_second: Vec<Second>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Latency {
     pub count: u64,
     pub mean: f64,
@@ -69,7 +69,7 @@ pub struct Anomaly {
     pub count: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct CpuReport {
     pub client_seconds: f64,
     pub client_us_per_message: f64,

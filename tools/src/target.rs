@@ -31,7 +31,7 @@ pub struct TargetArgs {
     pub broker_address: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     pub topic: String,
     pub broker: String,

@@ -287,6 +287,50 @@ fn consume_reads_what_produce_wrote() {
     assert_eq!(consumed["anomalies"], Value::Array(Vec::new()));
 }
 
+/// What one run writes, the other subcommands read.
+#[test]
+fn results_become_a_page_and_a_table() {
+    let broker = FakeBroker::start(2, true, Fault::None);
+    let address = broker.address.to_string();
+    let files = ["a.json", "b.json", "page.html"].map(Journal::new);
+    for (file, rate) in [(&files[0], "500"), (&files[1], "1000")] {
+        let sent = bench(&[
+            "produce",
+            "--broker-address",
+            &address,
+            "-t",
+            "T",
+            "-q",
+            "2",
+            "-r",
+            rate,
+            "-d",
+            "1s",
+            "--label",
+            rate,
+            "--json",
+            file.path(),
+        ]);
+        assert!(sent.status.success());
+    }
+    let written = bench(&["report", files[2].path(), files[0].path(), files[1].path()]);
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let page = std::fs::read_to_string(files[2].path()).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert!(page.contains("<title>500 and 1000"), "{page}");
+
+    let compared = bench(&["compare", files[0].path(), files[1].path()]);
+    let table = String::from_utf8(compared.stdout).unwrap();
+    let rates = table.lines().find(|line| line.starts_with("messages/s")).unwrap();
+    let ratio: f64 = rates.split_whitespace().last().unwrap().parse().unwrap();
+    assert!((1.8..2.2).contains(&ratio), "{table}");
+    assert!(table.contains("rate: 500.0 against 1000.0"), "{table}");
+
+    let refused = bench(&["compare", files[0].path(), files[2].path()]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is no result that --json wrote"));
+}
+
 #[test]
 fn bad_command_lines_say_what_is_wrong() {
     for (arguments, needle) in [
@@ -297,6 +341,7 @@ fn bad_command_lines_say_what_is_wrong() {
         (&["produce", "--messages", "10", "--batch", "3"], "multiple of --batch"),
         (&["produce", "--batch", "60000", "-s", "1000"], "one frame"),
         (&["verify"], "--journal"),
+        (&["report", "a.json", "b.json"], "name it *.html"),
         (&["crash", "--server-cmd", "true", "--dir", "/tmp/x", "-d", "1s"], "--load-min"),
     ] {
         let output = bench(arguments);
