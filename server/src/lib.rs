@@ -17,3 +17,4 @@ pub mod preflight;
 pub mod settings;
 pub mod shard;
 pub mod start;
+mod supervisor;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::BrokerConfig;
+
 pub const PERM_READ: i32 = 4;
 pub const PERM_WRITE: i32 = 2;
 
@@ -52,4 +54,58 @@ pub struct RetentionSettings {
     /// Used share of the disk above which the oldest segments go even before they expire.
     pub disk_ratio_force: f64,
     pub force: bool,
+}
+
+impl Settings {
+    /// Resolves the configuration; `store_host` is the advertised address.
+    pub fn new(config: &BrokerConfig, store_host: SocketAddr) -> Self {
+        Self {
+            broker_name: config.broker_name.clone(),
+            cluster_name: config.cluster_name.clone(),
+            store_host,
+            broker_permission: config.broker_permission,
+            region: config.region_id.clone(),
+            trace_on: config.trace_on,
+            message_size_max: config.max_message_bytes as usize,
+            accept_sends_from_ms: config.start_accept_send_request_ms,
+            sync_flush_timeout_ms: config.sync_flush_timeout_ms,
+            idle_connection_ms: u64::from(config.idle_max_seconds) * 1_000,
+            offset_persist_interval_ms: config.flush_consumer_offset_interval_ms,
+            long_polling: config.long_polling_enable,
+            short_polling_ms: config.short_polling_time_ms,
+            lite_pull: config.lite_pull_message_enable,
+            read: ReadSettings {
+                hot_bytes_max: config.max_transfer_bytes_in_memory,
+                hot_messages_max: config.max_transfer_count_in_memory,
+                cold_bytes_max: config.max_transfer_bytes_in_disk,
+                cold_messages_max: config.max_transfer_count_in_disk,
+                memory_bytes: memory_bytes() / 100 * 40,
+            },
+            delay_levels: config
+                .delay_levels
+                .0
+                .iter()
+                .map(|&delay_ms| Duration::from_millis(delay_ms.max(0) as u64))
+                .collect(),
+            retention: RetentionSettings {
+                keep: Duration::from_secs(u64::from(config.file_reserved_hours) * 3_600),
+                delete_hours: config.delete_when.0.clone(),
+                disk_ratio_max: f64::from(config.disk_max_used_percent) / 100.0,
+                disk_ratio_force: f64::from(config.disk_clean_forcibly_percent) / 100.0,
+                force: config.clean_file_forcibly_enable,
+            },
+            reject_transactions: config.reject_transaction_message,
+        }
+    }
+}
+
+/// The host's memory. Java counts a record as in memory within 40 % of it from the log's end.
+fn memory_bytes() -> i64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse::<i64>().ok());
+    kilobytes.unwrap_or(8 << 20) * 1024
 }

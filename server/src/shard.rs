@@ -4,12 +4,14 @@
 //! the deadlines, and a delay level each; the engine has its own flusher and background tasks.
 //! Not here: what a request means (`handler`), what the broker decides (`broker`).
 
+mod upkeep;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rmq_engine::env::glommio::GlommioEnv;
 use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset};
@@ -17,7 +19,6 @@ use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
 use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::unique_id::UniqueIds;
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
 
 use crate::answers::{Answers, ReplyTo};
 use crate::broker::consumer_offsets::ConsumerOffsets;
@@ -27,7 +28,7 @@ use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::{delay_levels, retention, store};
-use crate::control::link::{ConsumerOffsetRow, ControlLink, ToControl};
+use crate::control::link::{ControlLink, ToControl};
 use crate::forwarding::Forwarding;
 use crate::handler;
 use crate::handler::queries;
@@ -476,125 +477,7 @@ impl Shard {
             }
         });
     }
-
-    /// Time-outs: held pulls, synchronous flushes, idle connections.
-    async fn watch_deadlines(self: Rc<Self>) {
-        let mut idle_checked_ms = 0;
-        loop {
-            if self.long_polls.is_empty() && self.group_commit.borrow().is_empty() {
-                self.long_polls.first.notified_within(Duration::from_secs(1)).await;
-            } else {
-                executor::sleep(Duration::from_millis(100)).await;
-            }
-            let now_ms = self.tick();
-            for pull in self.long_polls.take_expired(now_ms) {
-                self.pull_again(pull);
-            }
-            if let Some(limit_ms) = now_ms.checked_sub(self.settings.sync_flush_timeout_ms) {
-                self.group_commit.borrow_mut().time_out(limit_ms, |to, frame| {
-                    self.answers.later(to, |out| handler::send::write_flush_timeout(out, to, frame));
-                });
-            }
-            if now_ms >= idle_checked_ms + SWEEP_INTERVAL_MS {
-                idle_checked_ms = now_ms;
-                self.close_idle(now_ms);
-                self.wake_overtaken_pulls();
-            }
-            self.answers.flush(now_ms);
-        }
-    }
-
-    fn close_idle(&self, now_ms: u64) {
-        let limit_ms = self.settings.idle_connection_ms;
-        self.answers.each(|connection| {
-            if now_ms.saturating_sub(connection.last_active_ms()) > limit_ms {
-                tracing::info!(peer = %connection.peer, "closed: idle");
-                connection.close();
-            }
-            connection.shrink();
-        });
-    }
-
-    fn wake_overtaken_pulls(self: &Rc<Self>) {
-        let overtaken = self.long_polls.take_overtaken(
-            |queue| queue.number().map_or(0, |number| self.engine.max_offset(number).0),
-            |to| to.connection.shard as usize == self.index && self.answers.find(to.connection).is_none(),
-        );
-        for pull in overtaken {
-            self.pull_again(pull);
-        }
-    }
-
-    async fn persist_offsets(self: Rc<Self>) {
-        loop {
-            executor::sleep(Duration::from_millis(self.settings.offset_persist_interval_ms)).await;
-            if self.offsets.borrow_mut().take_dirty() {
-                let table = self.copy_offsets().await;
-                self.control.tell(ToControl::Offsets { shard: self.index, table });
-            }
-            self.hand_over_delay_offsets();
-        }
-    }
-
-    /// Copies the table in small pieces: a large one must not hold up the sends. What is committed meanwhile
-    /// is in the copy or makes the table dirty again.
-    async fn copy_offsets(&self) -> Vec<ConsumerOffsetRow> {
-        const ROWS_PER_TURN: usize = 500;
-        let groups = self.offsets.borrow().group_names();
-        let mut table = Vec::new();
-        let mut turn = 0;
-        for group in groups {
-            let rows = self.offsets.borrow().rows_of(&group);
-            turn += rows.len();
-            table.extend(rows);
-            if turn >= ROWS_PER_TURN {
-                turn = 0;
-                executor::sleep(Duration::ZERO).await;
-            }
-        }
-        table
-    }
-
-    /// Gives the control thread at once what has changed since it was last given.
-    pub fn hand_over_offsets(&self) {
-        let mut offsets = self.offsets.borrow_mut();
-        if offsets.take_dirty() {
-            self.control.tell(ToControl::Offsets { shard: self.index, table: offsets.rows() });
-        }
-        drop(offsets);
-        self.hand_over_delay_offsets();
-    }
-
-    fn hand_over_delay_offsets(&self) {
-        let rows = self.delay.take_changed();
-        if !rows.is_empty() {
-            self.control.tell(ToControl::DelayOffsets { rows });
-        }
-    }
-
-    /// New work is refused from here on; what was accepted is answered, within `limits::DRAIN_MS`.
-    async fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
-        let until_ms = self.tick() + limits::DRAIN_MS;
-        while (!self.group_commit.borrow().is_empty() || self.delay.is_delivering()) && self.tick() < until_ms
-        {
-            executor::sleep(Duration::from_millis(5)).await;
-        }
-        self.hand_over_offsets();
-        self.answers.flush(self.tick());
-        let _ = done.send(());
-    }
-
-    async fn stop(self: Rc<Self>) {
-        self.answers.each(|connection| connection.close());
-        if let Err(error) = Rc::clone(&self.engine).shutdown().await {
-            tracing::error!(shard = self.index, %error, "the log did not stop cleanly; the next start recovers it");
-        }
-        self.stopped.notify();
-    }
 }
-
-/// How often idle connections are closed and overtaken pulls are woken, as Java's hold service.
-const SWEEP_INTERVAL_MS: u64 = 5_000;
 
 const LOG_STOPPED: &str = "the commit log stopped after a failed write; this message may be lost. See the broker's log and restart it";
 
