@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::compare::CompareArgs;
 use crate::consume::ConsumeArgs;
 use crate::crash::CrashArgs;
+use crate::end_to_end::EndToEndArgs;
 use crate::page::ReportArgs;
 use crate::produce::ProduceArgs;
 use crate::verify::VerifyArgs;
@@ -28,6 +29,8 @@ pub enum Command {
     Produce(Box<ProduceArgs>),
     /// Pull all queues, count and check
     Consume(Box<ConsumeArgs>),
+    /// Send at a fixed rate, receive by long polling, measure from due to received
+    EndToEnd(Box<EndToEndArgs>),
     /// Prove that what was acknowledged is there
     Verify(Box<VerifyArgs>),
     /// Kill a server under load, restart it, verify; again and again

@@ -13,6 +13,7 @@ pub mod consume;
 mod control;
 mod cpu;
 pub mod crash;
+pub mod end_to_end;
 pub mod error;
 pub mod journal;
 mod meaning;

@@ -70,6 +70,13 @@ fn results(html: &mut String, runs: &[SavedRun]) {
     row(html, runs, "latency 99 %", |run| latency(run, |latency| latency.p99));
     row(html, runs, "latency 99.9 %", |run| latency(run, |latency| latency.p999));
     row(html, runs, "latency, highest", |run| latency(run, |latency| latency.max));
+    if runs.iter().any(|run| run.answer_latency_us.is_some()) {
+        let answer = |run: &SavedRun, of: fn(&Latency) -> f64| {
+            run.answer_latency_us.as_ref().map_or(String::from("-"), |latency| plot::duration(of(latency)))
+        };
+        row(html, runs, "send answered, 50 %", |run| answer(run, |latency| latency.p50));
+        row(html, runs, "send answered, 99 %", |run| answer(run, |latency| latency.p99));
+    }
     row(html, runs, "server CPU per message", |run| cpu(run.cpu.server_us_per_message));
     row(html, runs, "client CPU per message", |run| cpu(Some(run.cpu.client_us_per_message)));
     row(html, runs, "messages", |run| decimal(run.messages as f64));

@@ -19,7 +19,11 @@ pub struct Phases {
 
 impl Phases {
     pub fn starting_now(warmup: Duration, duration: Option<Duration>) -> Self {
-        let start_ns = monotonic_ns();
+        Self::starting_in(Duration::ZERO, warmup, duration)
+    }
+
+    pub fn starting_in(lead: Duration, warmup: Duration, duration: Option<Duration>) -> Self {
+        let start_ns = monotonic_ns() + lead.as_nanos() as u64;
         let measure_ns = start_ns + warmup.as_nanos() as u64;
         let end_ns = duration.map_or(u64::MAX, |duration| measure_ns + duration.as_nanos() as u64);
         Self { start_ns, measure_ns, end_ns, stop: AtomicBool::new(false) }

@@ -77,6 +77,7 @@ pub struct Pull<'a, V> {
     pub visitor: V,
     pub tally: Tally,
     phases: &'a Phases,
+    measuring: bool,
     live: &'a Live,
 }
 
@@ -103,6 +104,7 @@ impl<'a, V: Visitor> Pull<'a, V> {
             visitor,
             tally: Tally::default(),
             phases,
+            measuring: false,
             live,
         };
         for token in 0..count {
@@ -120,13 +122,9 @@ impl<'a, V: Visitor> Pull<'a, V> {
     pub fn run(mut self) -> Result<(V, Tally, Vec<PullRange>), Error> {
         let mut housekeeping_ns = 0;
         let mut second_ns = self.phases.measure_ns + 1_000_000_000;
-        let mut measuring = false;
         loop {
             let now = monotonic_ns();
-            if !measuring && now >= self.phases.measure_ns {
-                self.tally = Tally::default();
-                measuring = true;
-            }
+            self.begin_measuring(now);
             if now >= second_ns && second_ns <= self.phases.end_ns {
                 second_ns += 1_000_000_000;
                 self.tally.second_over(self.live);
@@ -153,6 +151,14 @@ impl<'a, V: Visitor> Pull<'a, V> {
         self.tally.show(self.live);
         let ranges = self.pullers.iter().map(|puller| puller.range).collect();
         Ok((self.visitor, self.tally, ranges))
+    }
+
+    /// Also called before records are counted, so that none of the measured time is thrown away with the warm-up.
+    fn begin_measuring(&mut self, now: u64) {
+        if !self.measuring && now >= self.phases.measure_ns {
+            self.tally = Tally::default();
+            self.measuring = true;
+        }
     }
 
     fn connect(&mut self, token: usize) -> io::Result<()> {
@@ -195,6 +201,7 @@ impl<'a, V: Visitor> Pull<'a, V> {
     fn receive_from(&mut self, connection: &mut Connection, token: usize) -> io::Result<bool> {
         let open = connection.receive()?;
         let now = monotonic_ns();
+        self.begin_measuring(now);
         while let Some(bytes) = connection.next_frame()? {
             let decoded =
                 Frame::decode(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

@@ -28,6 +28,9 @@ pub struct Report<S> {
     pub messages_per_second: f64,
     pub megabytes_per_second: f64,
     pub latency_us: Option<Latency>,
+    /// Where `latency_us` is until a consumer has the message: how long the answer to the send took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_latency_us: Option<Latency>,
     /// The whole distribution, in steps that grow finer towards the tail.
     pub percentiles: Vec<Percentile>,
     pub errors: Vec<ErrorLine>,
@@ -109,6 +112,7 @@ impl<S: Serialize> Report<S> {
             messages_per_second: tally.messages as f64 / seconds,
             megabytes_per_second: tally.bytes as f64 / 1e6 / seconds,
             latency_us: Latency::of(tally),
+            answer_latency_us: None,
             percentiles: percentiles(tally),
             errors: errors(tally),
             anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
@@ -181,10 +185,13 @@ impl<S: Serialize> Report<S> {
             "  {:.0} messages/s   {:.1} MB/s   {} messages in {:.2} s",
             self.messages_per_second, self.megabytes_per_second, self.messages, self.seconds
         );
-        if let Some(latency) = &self.latency_us {
+        let latencies = [("latency", &self.latency_us), ("answered", &self.answer_latency_us)];
+        for (name, latency) in
+            latencies.into_iter().filter_map(|(name, latency)| Some((name, latency.as_ref()?)))
+        {
             let _ = writeln!(
                 text,
-                "  latency us: p50 {:.0}   p90 {:.0}   p99 {:.0}   p999 {:.0}   max {:.0}   mean {:.0}",
+                "  {name} us: p50 {:.0}   p90 {:.0}   p99 {:.0}   p999 {:.0}   max {:.0}   mean {:.0}",
                 latency.p50, latency.p90, latency.p99, latency.p999, latency.max, latency.mean
             );
         }
@@ -212,7 +219,7 @@ impl<S: Serialize> Report<S> {
 }
 
 impl Latency {
-    fn of(tally: &Tally) -> Option<Self> {
+    pub fn of(tally: &Tally) -> Option<Self> {
         let histogram = &tally.latency;
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
         (!histogram.is_empty()).then(|| Self {

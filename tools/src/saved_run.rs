@@ -26,6 +26,9 @@ pub struct SavedRun {
     pub messages_per_second: f64,
     pub megabytes_per_second: f64,
     pub latency_us: Option<Latency>,
+    /// Of a send, where `latency_us` is of the whole way to a consumer.
+    #[serde(default)]
+    pub answer_latency_us: Option<Latency>,
     #[serde(default)]
     percentiles: Vec<Percentile>,
     #[serde(default)]

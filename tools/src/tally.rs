@@ -181,22 +181,27 @@ impl Tally {
         self.requests += other.requests;
         self.bytes += other.bytes;
         self.last_ns = self.last_ns.max(other.last_ns);
-        for (failure, counted) in other.failures {
-            let sum = self
-                .failures
-                .entry(failure)
-                .or_insert_with(|| FailureCount { count: 0, remark: counted.remark.clone() });
-            sum.count += counted.count;
-        }
-        for (what, count) in other.anomalies {
-            *self.anomalies.entry(what).or_default() += count;
-        }
+        self.merge_failures(&other);
         // A thread that used up its messages early has fewer seconds than the others.
         let common = self.seconds.len().min(other.seconds.len());
         for (second, more) in self.seconds.iter_mut().zip(&other.seconds) {
             second.merge(more);
         }
         self.seconds.extend_from_slice(&other.seconds[common..]);
+    }
+
+    /// Takes over what went wrong, and nothing else.
+    pub fn merge_failures(&mut self, other: &Self) {
+        for (&failure, counted) in &other.failures {
+            let sum = self
+                .failures
+                .entry(failure)
+                .or_insert_with(|| FailureCount { count: 0, remark: counted.remark.clone() });
+            sum.count += counted.count;
+        }
+        for (&what, &count) in &other.anomalies {
+            *self.anomalies.entry(what).or_default() += count;
+        }
     }
 }
 

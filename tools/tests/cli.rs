@@ -287,6 +287,68 @@ fn consume_reads_what_produce_wrote() {
     assert_eq!(consumed["anomalies"], Value::Array(Vec::new()));
 }
 
+/// A stall before a message is stored makes late whatever was due behind it, until it has been received.
+#[test]
+fn end_to_end_counts_from_due_to_received() {
+    for (stall, low_us, high_us) in [(Fault::None, 0.0, 150_000.0), (Fault::Stall(300, 400), 200_000.0, 9e6)]
+    {
+        let broker = FakeBroker::start(2, true, stall);
+        let address = broker.address.to_string();
+        let run = bench(&[
+            "end-to-end",
+            "--broker-address",
+            &address,
+            "-t",
+            "T",
+            "-q",
+            "2",
+            "-c",
+            "1",
+            "-i",
+            "1",
+            "-r",
+            "1000",
+            "--warmup",
+            "200ms",
+            "-d",
+            "1s",
+            "--json",
+            "-",
+        ]);
+        let report = json(&run);
+        assert!(run.status.success(), "{report:#}");
+        // Every message that was due in the measured second, however late it was, and none of the warm-up.
+        assert!((999..=1001).contains(&report["messages"].as_u64().unwrap()), "{report:#}");
+        assert_eq!(report["latency_us"]["count"], report["messages"]);
+        let p90 = report["latency_us"]["p90"].as_f64().unwrap();
+        assert!((low_us..high_us).contains(&p90), "{report:#}");
+        assert!(report["answer_latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn end_to_end_notices_what_arrives_damaged() {
+    let broker = FakeBroker::start(2, true, Fault::DamageBody(100));
+    let address = broker.address.to_string();
+    let run = bench(&[
+        "end-to-end",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-q",
+        "2",
+        "-r",
+        "1000",
+        "-d",
+        "300ms",
+        "--json",
+        "-",
+    ]);
+    assert_eq!(run.status.code(), Some(1));
+    assert_eq!(json(&run)["anomalies"][0]["what"], "messages damaged");
+}
+
 /// What one run writes, the other subcommands read.
 #[test]
 fn results_become_a_page_and_a_table() {
@@ -341,6 +403,7 @@ fn bad_command_lines_say_what_is_wrong() {
         (&["produce", "--messages", "10", "--batch", "3"], "multiple of --batch"),
         (&["produce", "--batch", "60000", "-s", "1000"], "one frame"),
         (&["verify"], "--journal"),
+        (&["end-to-end"], "needs --rate"),
         (&["report", "a.json", "b.json"], "name it *.html"),
         (&["crash", "--server-cmd", "true", "--dir", "/tmp/x", "-d", "1s"], "--load-min"),
     ] {
