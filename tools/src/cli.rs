@@ -55,6 +55,10 @@ pub struct OutputArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub csv: Option<PathBuf>,
+    /// Write all latencies as an HdrHistogram log to this file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub hdr: Option<PathBuf>,
     /// Process id of the server, to report its processor time; may be repeated
     #[arg(long, value_name = "PID")]
     pub server_pid: Vec<u32>,

@@ -15,6 +15,7 @@ mod cpu;
 pub mod crash;
 pub mod end_to_end;
 pub mod error;
+mod histogram_log;
 pub mod journal;
 mod meaning;
 pub mod page;

@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::OutputArgs;
 use crate::cpu::CpuSeconds;
 use crate::error::Error;
+use crate::histogram_log;
 use crate::tally::{Second, Tally};
 use crate::target::Target;
 
@@ -37,6 +39,8 @@ pub struct Report<S> {
     pub anomalies: Vec<Anomaly>,
     pub cpu: CpuReport,
     pub per_second: Vec<Second>,
+    #[serde(skip)]
+    latency_ns: Histogram<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +127,7 @@ impl<S: Serialize> Report<S> {
                 server_us_per_message: measured.cpu.server.map(per_message),
             },
             per_second: tally.seconds.clone(),
+            latency_ns: tally.latency.clone(),
         }
     }
 
@@ -131,6 +136,9 @@ impl<S: Serialize> Report<S> {
     pub fn publish(&self, output: &OutputArgs) -> Result<(), Error> {
         if let Some(path) = &output.csv {
             write_file(path, &self.csv())?;
+        }
+        if let Some(path) = &output.hdr {
+            write_file(path, &histogram_log::text(&self.latency_ns, self.started_at_ms, self.seconds))?;
         }
         match output.json.as_deref() {
             Some(path) if path == Path::new("-") => {

@@ -196,9 +196,10 @@ fn an_open_loop_counts_from_when_a_send_was_due() {
     let broker = FakeBroker::start(1, true, Fault::Stall(300, 400));
     let address = broker.address.to_string();
     let target = ["produce", "--broker-address", &address, "-t", "T", "-q", "1", "-c", "1", "-i", "1"];
-    let csv = Journal::new("stall.csv");
+    let (csv, hdr) = (Journal::new("stall.csv"), Journal::new("stall.hdr"));
     let open = json(&bench(
-        &[&target[..], &["-r", "1000", "-d", "1s", "--csv", csv.path(), "--json", "-"]].concat(),
+        &[&target[..], &["-r", "1000", "-d", "1s", "--hdr", hdr.path(), "--csv", csv.path(), "--json", "-"]]
+            .concat(),
     ));
     assert!(open["latency_us"]["count"].as_u64().unwrap() >= 990, "{open:#}");
     assert!(open["latency_us"]["p90"].as_f64().unwrap() > 200_000.0, "{open:#}");
@@ -213,6 +214,7 @@ fn an_open_loop_counts_from_when_a_send_was_due() {
     let csv = std::fs::read_to_string(csv.path()).unwrap();
     let first: Vec<&str> = csv.lines().map(|line| line.split(',').next().unwrap()).collect();
     assert_eq!(first, ["second", "0", "total"], "{csv}");
+    assert!(std::fs::read_to_string(hdr.path()).unwrap().contains("HISTFAA"));
 }
 
 /// Sends that were due and never got their turn are failures, not silence.
