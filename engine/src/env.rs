@@ -98,8 +98,11 @@ pub trait File: 'static {
     /// Reserves space for `len` bytes, which read as zeros until written, and makes the file that long.
     fn allocate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
     fn size(&self) -> io::Result<u64>;
-    /// Locks the open file itself. Requests of a killed process that the kernel still works on hold it too.
+    /// Locks the open file itself, against every other lock. Requests of a killed process that the kernel still
+    /// works on hold theirs too.
     fn try_lock(&self) -> io::Result<bool>;
+    /// The same for one of several that write the file side by side, against those who want it alone.
+    fn try_lock_shared(&self) -> io::Result<bool>;
     fn close(self) -> impl Future<Output = io::Result<()>>;
 }
 

@@ -23,6 +23,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A device flush failed: what was written before it may be gone, and a later flush would not tell.
+    pub(crate) fn is_failed_flush(&self) -> bool {
+        matches!(self, Self::Io { op: "sync", source, .. } if source.raw_os_error() != Some(libc::ENOSPC))
+    }
+
     pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { op, path, source }

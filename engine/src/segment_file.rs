@@ -49,10 +49,13 @@ impl<E: Env> SegmentFile<E> {
     ) -> Result<Self, Error> {
         let mode = OpenMode { durable, ..OpenMode::WRITE };
         let log = env.open(&path, mode).await.map_err(Error::io("open", &path))?;
-        if !log.try_lock().map_err(Error::io("lock", &path))? {
-            return Err(Error::Locked { path, holder: "another process".into() });
-        }
         let zeros = env.open(&path, OpenMode::WRITE).await.map_err(Error::io("open", &path))?;
+        // Both: zeros of a killed process that land late would do as much harm as frames.
+        for file in [&log, &zeros] {
+            if !file.try_lock_shared().map_err(Error::io("lock", &path))? {
+                return Err(Error::Locked { path, holder: "another process".into() });
+            }
+        }
         Ok(Self {
             number,
             base_ms,

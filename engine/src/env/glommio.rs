@@ -190,7 +190,7 @@ impl Env for GlommioEnv {
     fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>> {
         let mut file =
             fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if !try_flock(file.as_raw_fd())? {
+        if !try_flock(file.as_raw_fd(), libc::LOCK_EX)? {
             let mut text = String::new();
             file.read_to_string(&mut text)?;
             return Ok(Err(text.trim().to_owned()));
@@ -282,7 +282,11 @@ impl File for GlommioFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        try_flock(self.file.as_raw_fd())
+        try_flock(self.file.as_raw_fd(), libc::LOCK_EX)
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        try_flock(self.file.as_raw_fd(), libc::LOCK_SH)
     }
 
     async fn close(self) -> io::Result<()> {
@@ -295,9 +299,9 @@ fn borrowed(file: &DmaFile) -> std::os::fd::BorrowedFd<'_> {
     unsafe { std::os::fd::BorrowedFd::borrow_raw(file.as_raw_fd()) }
 }
 
-fn try_flock(fd: RawFd) -> io::Result<bool> {
+fn try_flock(fd: RawFd, kind: libc::c_int) -> io::Result<bool> {
     // SAFETY: flock takes no pointers; a bad descriptor is answered with an error.
-    if unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+    if unsafe { libc::flock(fd, kind | libc::LOCK_NB) } == 0 {
         return Ok(true);
     }
     match io::Error::last_os_error() {
@@ -429,6 +433,10 @@ mod tests {
             assert!(!second.try_lock().unwrap());
             first.close().await.unwrap();
             assert!(second.try_lock().unwrap());
+            let third = env.open(&path, OpenMode::WRITE).await.unwrap();
+            assert!(!third.try_lock_shared().unwrap());
+            assert!(second.try_lock_shared().unwrap() && third.try_lock_shared().unwrap());
+            assert!(!third.try_lock().unwrap(), "not alone while another writes");
             let lock = env_dir(&path).join("lock");
             let guard = env.lock(&lock).unwrap().unwrap();
             let holder = env.lock(&lock).unwrap().err().unwrap();

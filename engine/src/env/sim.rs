@@ -376,6 +376,13 @@ impl File for SimFile {
         Ok(self.locked.get())
     }
 
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        if !self.locked.get() {
+            self.locked.set(self.world.disk.try_share_file(self.inode));
+        }
+        Ok(self.locked.get())
+    }
+
     async fn close(self) -> io::Result<()> {
         Ok(())
     }

@@ -127,6 +127,9 @@ impl<E: Env> Shard<E> {
             // Frames of the next segment must not reach the disk before the last ones of this.
             self.sync_file(file).await?;
         }
+        if self.state.get() == State::Poisoned {
+            return Err(Error::Poisoned);
+        }
         let next = {
             let mut log = self.log.borrow_mut();
             log.files.pop_front();

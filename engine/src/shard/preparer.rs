@@ -25,6 +25,9 @@ impl<E: Env> Shard<E> {
         while self.is_running() {
             if self.log.borrow().spare.is_none() {
                 if let Err(error) = self.prepare_spare(&mut number).await {
+                    if error.is_failed_flush() {
+                        return self.poison(&error);
+                    }
                     self.remember(&error);
                     let text = error.to_string();
                     if text != said {
@@ -43,6 +46,7 @@ impl<E: Env> Shard<E> {
                 Ok(true) if self.has_lead() => self.env.sleep_us(PACE_US).await,
                 Ok(true) => {}
                 Ok(false) => self.prepare.notified().await,
+                Err(error) if error.is_failed_flush() => return self.poison(&error),
                 Err(error) => {
                     // The flusher writes there itself then, and finds out whether the disk is to blame.
                     self.remember(&error);

@@ -3,6 +3,8 @@
 //! A segment counts as sealed here only when a queue map behind it is durable, so no queue forgets where it
 //! stood when its last message goes.
 
+use std::io;
+
 use super::Shard;
 use crate::env::Env;
 use crate::error::Error;
@@ -53,10 +55,17 @@ impl<E: Env> Shard<E> {
         let dir = segment::log_dir(&self.options.dir);
         // Readers first: whoever looks from now on finds the queue begin later.
         self.drop_segment(number).await;
-        let log = segment::log_path(&self.options.dir, number);
-        self.env.remove(&log).await.map_err(Error::io("remove", &log))?;
-        let index = segment::index_path(&self.options.dir, number);
-        self.env.remove(&index).await.map_err(Error::io("remove", &index))?;
+        for path in
+            [segment::log_path(&self.options.dir, number), segment::index_path(&self.options.dir, number)]
+        {
+            match self.env.remove(&path).await {
+                // An earlier attempt came this far, or an operator did it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::io("remove", &path))?,
+            }
+        }
+        // A reader that was on its way may have opened it again, which would keep its space.
+        self.disk.forget(number).await;
         // One at a time, so that after a crash only the oldest can be missing.
         self.env.sync_dir(&dir).await.map_err(Error::io("sync", &dir))?;
         self.sealed.borrow_mut().retain(|sealed| sealed.number != number);
@@ -77,14 +86,15 @@ impl<E: Env> Shard<E> {
 
     async fn drop_segment(&self, number: u64) {
         let numbers = self.queues.borrow().numbers();
-        for part in numbers.chunks(1024) {
+        let mut slice = self.env.monotonic_us();
+        for part in numbers.chunks(256) {
             for &queue in part {
                 if let Some(queue) = self.queues.borrow_mut().queue_mut(queue) {
                     queue.drop_span(number);
                     queue.drop_run(number);
                 }
             }
-            self.env.yield_now().await;
+            self.breathe(&mut slice).await;
         }
         self.disk.forget(number).await;
     }

@@ -45,6 +45,9 @@ impl<E: Env> Shard<E> {
                 continue;
             };
             if let Err(error) = self.seal_segment(&file).await {
+                if error.is_failed_flush() {
+                    return self.poison(&error);
+                }
                 self.remember(&error);
                 tracing::warn!(shard = self.index, %error, "cannot write the index of a sealed segment");
                 if !self.is_running() {
@@ -213,7 +216,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Ends a slice of background work when it has lasted long enough.
-    async fn breathe(&self, slice: &mut u64) {
+    pub(super) async fn breathe(&self, slice: &mut u64) {
         if self.env.monotonic_us() - *slice >= SLICE_US {
             self.env.sleep_us(PAUSE_US).await;
             *slice = self.env.monotonic_us();

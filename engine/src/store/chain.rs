@@ -23,7 +23,6 @@ pub(super) async fn read_chains<E: Env>(
     let log_dir = segment::log_dir(dir);
     let names = env.list(&log_dir).await.map_err(Error::io("list", &log_dir))?;
     let mut chains = Chains::new();
-    let mut removed = false;
     for name in &names {
         let path = log_dir.join(name);
         if name.ends_with(".tmp") {
@@ -39,7 +38,6 @@ pub(super) async fn read_chains<E: Env>(
             Err(HeaderFault::Absent) => {
                 tracing::info!(path = %path.display(), "removing a segment that was never finished");
                 env.remove(&path).await.map_err(Error::io("remove", &path))?;
-                removed = true;
             }
             Err(HeaderFault::NewerVersion(found)) => {
                 return Err(Error::NewerVersion { path, found, known: segment::VERSION });
@@ -56,12 +54,10 @@ pub(super) async fn read_chains<E: Env>(
         {
             let path = log_dir.join(name);
             env.remove(&path).await.map_err(Error::io("remove", &path))?;
-            removed = true;
         }
     }
-    if removed {
-        env.sync_dir(&log_dir).await.map_err(Error::io("sync", &log_dir))?;
-    }
+    // Also when nothing was removed: a process killed while it prepared a segment may not have come to it.
+    env.sync_dir(&log_dir).await.map_err(Error::io("sync", &log_dir))?;
     for (shard, chain) in &mut chains {
         chain.sort_by_key(|header| header.number);
         for pair in chain.windows(2) {

@@ -1,7 +1,7 @@
 //! The simulated disk: what reads see, what a power cut would leave, and the difference.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -33,7 +33,8 @@ struct State {
     versions_made: u64,
     writes_begun: WriteId,
     in_flight: BTreeMap<WriteId, Write>,
-    locked_files: BTreeSet<Inode>,
+    /// How many share the lock; `ALONE` for one that shares with nobody.
+    locked_files: BTreeMap<Inode, usize>,
     locks: BTreeMap<PathBuf, Weak<()>>,
     capacity: Option<u64>,
 }
@@ -357,13 +358,37 @@ impl SimDisk {
     }
 
     pub(super) fn try_lock_file(&self, inode: Inode) -> bool {
-        self.state.borrow_mut().locked_files.insert(inode)
+        let files = &mut self.state.borrow_mut().locked_files;
+        let is_free = !files.contains_key(&inode);
+        if is_free {
+            files.insert(inode, ALONE);
+        }
+        is_free
+    }
+
+    pub(super) fn try_share_file(&self, inode: Inode) -> bool {
+        let files = &mut self.state.borrow_mut().locked_files;
+        let holders = files.entry(inode).or_default();
+        if *holders == ALONE {
+            return false;
+        }
+        *holders += 1;
+        true
     }
 
     pub(super) fn unlock_file(&self, inode: Inode) {
-        self.state.borrow_mut().locked_files.remove(&inode);
+        let files = &mut self.state.borrow_mut().locked_files;
+        match files.get_mut(&inode) {
+            Some(holders) if *holders != ALONE && *holders > 1 => *holders -= 1,
+            _ => {
+                files.remove(&inode);
+            }
+        }
     }
 }
+
+/// A lock that nobody shares.
+const ALONE: usize = usize::MAX;
 
 impl State {
     fn change(&mut self, change: NameChange) {
@@ -375,6 +400,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn sector(byte: u8) -> Vec<u8> {
