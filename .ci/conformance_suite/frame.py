@@ -28,7 +28,7 @@ def _binary_header(code, opaque, fields, flag, language, version):
         key, value = key.encode(), value.encode()
         pairs += struct.pack(">h", len(key)) + key + struct.pack(">i", len(value)) + value
     low_half = struct.unpack(">h", struct.pack(">i", code)[2:])[0]
-    return struct.pack(">hBhii", low_half, LANGUAGES.index(language), version, opaque, flag) + struct.pack(">ii", 0, len(pairs)) + pairs
+    return struct.pack(">hBhiiii", low_half, LANGUAGES.index(language), version, opaque, flag, 0, len(pairs)) + pairs
 
 
 def read(stream):
