@@ -168,6 +168,12 @@ impl Control {
                 }
             }
         };
+        // Saved before the farewell as well: a silent name server must not cost what was committed until now.
+        for outcome in [state.save_consumer_offsets().await, state.save_delay_offsets().await] {
+            if let Err(remark) = outcome {
+                tracing::error!("at shutdown: {remark}");
+            }
+        }
         state.registrar.stop().await;
         // What was committed while that took is asked for last.
         for shard in 0..state.links.shards() {

@@ -133,7 +133,7 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
             "[OVERLOAD]system busy, start flow control for a while: too many requests wait",
         )),
         _ => {
-            to_control(shard, origin);
+            to_control(shard, origin, header);
             Ok(Handled::Done)
         }
     };
@@ -146,9 +146,12 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
     }
 }
 
-fn to_control(shard: &Rc<Shard>, origin: &Origin<'_>) {
+fn to_control(shard: &Rc<Shard>, origin: &Origin<'_>, header: &Header<'_>) {
     if let Some(connection) = origin.local {
         connection.known_to_control.set(true);
+        if !header.is_oneway() {
+            connection.asked_control();
+        }
     }
     shard.control.tell(ToControl::Request {
         connection: origin.connection,

@@ -15,6 +15,8 @@ pub const ANSWER_BUFFER_HIGH_WATER_BYTES: usize = 4 << 20;
 pub const ANSWER_BUFFER_BYTES_MAX: usize = 64 << 20;
 /// Above this many unanswered requests the connection is not read.
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 65_536;
+/// Above this many requests of one connection at the control thread the connection is not read.
+pub const CONTROL_REQUESTS_MAX: u32 = 256;
 /// `Forward` batches a shard may have under way to each other shard; without one it stops reading.
 pub const MESH_CREDITS: u32 = 256;
 /// Pulls one shard holds for long polling; one more is answered at once, as if its time were up.

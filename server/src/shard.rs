@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rmq_engine::env::glommio::GlommioEnv;
 use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset};
+use rmq_protocol::frame::Frame;
 use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
 use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::unique_id::UniqueIds;
@@ -58,6 +59,8 @@ pub struct Shard {
     pub cold_reads: Cell<usize>,
     /// Used share of the log's file system, as last looked at.
     pub disk_ratio: Cell<f64>,
+    /// A copy of the offset table is being made, or was overtaken: see `upkeep`.
+    offsets_copy: Cell<OffsetsCopy>,
     pub delay: delay_levels::DelayLevels,
     inbox: Arc<Inbox>,
     /// By the engine's number.
@@ -73,6 +76,14 @@ pub struct Shard {
     unique_ids: UniqueIds,
     unique_count: Cell<u16>,
     stopped: Rc<Notify>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OffsetsCopy {
+    None,
+    UnderWay,
+    /// The whole table was handed over meanwhile; the copy is older.
+    Overtaken,
 }
 
 /// Counted since the start, read by the control thread.
@@ -136,6 +147,7 @@ impl Shard {
             scratch: Scratch::default(),
             cold_reads: Cell::new(0),
             disk_ratio: Cell::new(0.0),
+            offsets_copy: Cell::new(OffsetsCopy::None),
             delay: delay_levels::DelayLevels::new(parts.delay_offsets),
             inbox,
             queues: RefCell::default(),
@@ -409,6 +421,11 @@ impl Shard {
                 }
             }
             MeshMessage::FromControl { connection, frame } => {
+                let is_answer =
+                    matches!(Frame::decode(&frame), Ok(Some((frame, _))) if frame.header.is_response());
+                if let Some(asker) = self.answers.find(connection).filter(|_| is_answer) {
+                    asker.answered_by_control();
+                }
                 self.answers.append(connection, 0, |out| out.extend_from_slice(&frame));
             }
             MeshMessage::CloseConnection { connection } => {

@@ -85,6 +85,18 @@ fn a_send_back_creates_its_group() {
     assert_eq!(again.records()[0].body(), b"again");
 }
 
+/// The retry topic of a group that cannot exist: the send waited for the group, then for the topic, then for the
+/// group again, without end.
+#[test]
+fn a_retry_send_of_an_impossible_group_is_refused() {
+    let dir = TempDir::new();
+    let server = Server::start(dir.path(), &["autoCreateSubscriptionGroup=false"]);
+    let mut client = server.connect();
+    client.send("%RETRY%nobody", 0, "", b"x").expect(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST);
+    client.send("%RETRY%", 0, "", b"x").expect(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST);
+    client.send("Other", 0, "", b"goes on").expect(ResponseCode::SUCCESS);
+}
+
 /// Offsets committed just before an orderly stop were forgotten by it.
 #[test]
 fn an_orderly_stop_forgets_no_commit() {

@@ -4,6 +4,7 @@
 //! every shard, and while one file is written the next group gathers. Nothing else changes these two tables.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::limits::CHANGES_WAITING_MAX;
 use super::link::{MetadataChange, TopicOutcome, TopicRequest};
 use super::state::State;
-use super::{groups, topics};
+use super::{groups, names, topics};
 use rmq_protocol::body::{SubscriptionGroupConfig, TopicConfig};
 
 pub enum Change {
@@ -61,6 +62,8 @@ pub type Done = oneshot::Sender<Result<(), String>>;
 pub struct ChangeQueue {
     waiting: RefCell<Vec<Change>>,
     arrived: Notify,
+    /// Topics and groups that are being saved or published: they may still be taken back.
+    unsettled: RefCell<BTreeSet<String>>,
 }
 
 impl ChangeQueue {
@@ -127,10 +130,12 @@ async fn commit(state: &State, changes: Vec<Change>) {
     for change in changes {
         group.apply(state, change);
     }
+    state.changes.unsettled.replace(group.names().map(str::to_owned).collect());
     let outcome = save(state, &group).await;
     if let Err(remark) = &outcome {
         tracing::error!("a topic or group change is taken back: {remark}");
         let altered = group.take_back(state);
+        state.changes.unsettled.take();
         // A registration in between may have told of it.
         state.registrar.announce(state, altered.into_iter());
         for answer in group.answers {
@@ -142,6 +147,7 @@ async fn commit(state: &State, changes: Vec<Change>) {
     if !published.is_empty() {
         state.links.publish(published.into()).await;
     }
+    state.changes.unsettled.take();
     let altered = group.topics.iter().map(|(name, _)| name.clone());
     state.registrar.announce(state, altered);
     for answer in group.answers {
@@ -166,8 +172,10 @@ impl Group {
         match change {
             Change::NeedTopic { request, reply } => {
                 let known = self.need_topic(state, &request);
+                let is_settled = known.as_ref().is_some_and(|config| !self.changes(&config.topic_name));
                 self.answers.push(Box::new(move |outcome| {
                     reply(match (outcome, known) {
+                        (Err(_), Some(config)) if is_settled => TopicOutcome::Exists(config),
                         (Err(remark), _) => TopicOutcome::Failed(remark.to_owned()),
                         (Ok(()), Some(config)) => TopicOutcome::Exists(config),
                         (Ok(()), None) => TopicOutcome::Refused,
@@ -176,10 +184,12 @@ impl Group {
             }
             Change::NeedGroup { group, retry_topic, reply } => {
                 let exists = self.need_group(state, &group);
+                let mut is_settled = !self.changes(&group);
                 if let Some(RetryTopic { unit }) = retry_topic.filter(|_| exists) {
+                    is_settled &= !self.changes(&names::retry_topic(&group));
                     self.need_topic(state, &TopicRequest::Retry { group, unit });
                 }
-                self.answers.push(Box::new(move |outcome| reply(exists && outcome.is_ok())));
+                self.answers.push(Box::new(move |outcome| reply(exists && (is_settled || outcome.is_ok()))));
             }
             Change::PutTopics { configs, reply } => {
                 for config in configs {
@@ -220,6 +230,17 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// The topics and groups that this group of changes touches.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let topics = self.topics.iter().map(|(name, _)| name.as_str());
+        topics.chain(self.groups.iter().map(|(name, _)| name.as_str()))
+    }
+
+    /// Whether what is known of this topic or group comes from these very changes.
+    fn changes(&self, name: &str) -> bool {
+        self.names().any(|changed| changed == name)
     }
 
     fn need_topic(&mut self, state: &State, request: &TopicRequest) -> Option<Arc<TopicConfig>> {
@@ -305,8 +326,22 @@ impl State {
         outcome.await.unwrap_or_else(|_| Err("the broker is stopping".to_owned()))
     }
 
+    /// Whether the group and its retry topic exist, durable and known to every shard.
+    fn is_settled(&self, group: &str) -> bool {
+        let retry_topic = names::retry_topic(group);
+        let unsettled = self.changes.unsettled.borrow();
+        self.groups.borrow().find(group).is_some()
+            && self.topics.borrow().find(&retry_topic).is_some()
+            && !unsettled.contains(group)
+            && !unsettled.contains(&retry_topic)
+    }
+
     /// Makes sure of a consumer group and its retry topic. `false`: there is no such group.
     pub async fn need_group(&self, group: &str, unit: bool) -> bool {
+        // Nearly every heartbeat: it must not wait for the disk behind somebody's new topic.
+        if self.is_settled(group) {
+            return true;
+        }
         let (reply, exists) = oneshot::channel();
         self.changes.push(Change::NeedGroup {
             group: group.to_owned(),

@@ -117,7 +117,8 @@ impl ClientTable {
         client: &Client,
         group: &str,
     ) -> Result<(), TooMany> {
-        self.admit(connection, client)?;
+        let is_member = self.producers.get(group).is_some_and(|clients| clients.contains_key(&connection));
+        self.admit(connection, client, is_member)?;
         if !self.producers.contains_key(group) && self.producers.len() >= ONLINE_GROUPS_MAX {
             return Err(TooMany("producer groups"));
         }
@@ -136,7 +137,9 @@ impl ClientTable {
         client: &Client,
         wish: ConsumerWish,
     ) -> Result<Joined, TooMany> {
-        self.admit(connection, client)?;
+        let is_member =
+            self.consumers.get(&wish.group).is_some_and(|group| group.clients.contains_key(&connection));
+        self.admit(connection, client, is_member)?;
         let ConsumerWish { group: name, consume_type, message_model, consume_from_where, .. } = wish;
         if !self.consumers.contains_key(&name) && self.consumers.len() >= ONLINE_GROUPS_MAX {
             return Err(TooMany("consumer groups"));
@@ -234,7 +237,7 @@ impl ClientTable {
         late.into_iter().collect()
     }
 
-    fn admit(&self, connection: ConnectionId, client: &Client) -> Result<(), TooMany> {
+    fn admit(&self, connection: ConnectionId, client: &Client, is_member: bool) -> Result<(), TooMany> {
         if client.id.len() > CLIENT_ID_LEN_MAX {
             return Err(TooMany("bytes in the client id"));
         }
@@ -242,7 +245,7 @@ impl ClientTable {
             .connections
             .get(&connection)
             .map_or(0, |memberships| memberships.producer_of.len() + memberships.consumer_of.len());
-        if groups >= GROUPS_PER_CONNECTION_MAX {
+        if !is_member && groups >= GROUPS_PER_CONNECTION_MAX {
             return Err(TooMany("groups of one connection"));
         }
         Ok(())

@@ -11,21 +11,37 @@ pub fn parse(bytes: &[u8]) -> Result<HeartbeatData, String> {
     }
     let mut root: Value = body::from_slice(bytes).map_err(malformed)?;
     let source = root.clone();
-    follow(&mut root, &source);
+    let mut budget = EXPANDED_BYTES_MAX;
+    follow(&mut root, &source, &mut budget)?;
     body::from_slice(&body::to_vec(&root)).map_err(malformed)
 }
 
+/// What following references may add: no more than a heartbeat without references could hold.
+const EXPANDED_BYTES_MAX: usize = rmq_protocol::FRAME_SIZE_MAX;
+
 /// A reference to something that holds a reference again is left alone: nothing refers in circles then.
-fn follow(value: &mut Value, root: &Value) {
+fn follow(value: &mut Value, root: &Value, budget: &mut usize) -> Result<(), String> {
     if let Some(target) = value.get("$ref").and_then(Value::as_str).and_then(|path| find(root, path)) {
+        *budget = budget.checked_sub(size(target)).ok_or("the heartbeat's references hold too much")?;
         *value = target.clone();
-        return;
+        return Ok(());
     }
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| follow(item, root)),
-        Value::Object(members) => members.values_mut().for_each(|member| follow(member, root)),
-        _ => {}
+        Value::Array(items) => items.iter_mut().try_for_each(|item| follow(item, root, budget)),
+        Value::Object(members) => members.values_mut().try_for_each(|member| follow(member, root, budget)),
+        _ => Ok(()),
     }
+}
+
+/// About as many bytes as the value takes in memory.
+fn size(value: &Value) -> usize {
+    let below = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(members) => members.iter().map(|(name, member)| name.len() + size(member)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    below + std::mem::size_of::<Value>()
 }
 
 /// `$.name[index].name`; other forms point to nothing.
@@ -53,6 +69,13 @@ mod tests {
         let data = &heartbeat.consumer_data_set[1].subscription_data_set[0];
         assert_eq!((data.topic.as_str(), data.sub_version), ("T", 7));
         assert_eq!(heartbeat.consumer_data_set[2].subscription_data_set[0].topic, "");
+    }
+
+    #[test]
+    fn references_do_not_multiply_a_frame_into_terabytes() {
+        let references = vec![r#"{"$ref":"$.x"}"#; 10_000].join(",");
+        let body = format!(r#"{{"clientID":"c","x":"{}","y":[{references}]}}"#, "v".repeat(100_000));
+        assert!(parse(body.as_bytes()).unwrap_err().contains("references"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 /// Topics of one broker, system topics and retry topics included. A full registration names them all in one
 /// frame.
-pub const TOPICS_MAX: usize = 50_000;
-/// A topic in a full registration: a name of usual length and its configuration.
-const REGISTERED_TOPIC_BYTES: usize = 300;
+pub const TOPICS_MAX: usize = 25_000;
+/// A topic in a full registration at its longest: its name twice, and its configuration without attributes.
+const REGISTERED_TOPIC_BYTES: usize = 2 * 255 + 150;
 /// Read or write queues of one topic. Java has no bound and dies of memory instead.
 pub const QUEUES_PER_TOPIC_MAX: i32 = 65_536;
 pub const ATTRIBUTES_PER_TOPIC_MAX: usize = 64;

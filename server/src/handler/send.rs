@@ -44,9 +44,15 @@ fn try_send(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result
     let name = text(header.topic);
     if let Some(group) = name.strip_prefix(topic_name::RETRY_PREFIX)
         && shard.metadata.group(group).is_none()
-        && await_group(shard, origin, group)
     {
-        return Ok(Handled::Stalled);
+        // A group that cannot be created has no retry topic either; asking again would wait for ever.
+        if await_group(shard, origin, group) {
+            return Ok(Handled::Stalled);
+        }
+        return Err(Refusal::new(
+            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            format!("subscription group not exist, {group}"),
+        ));
     }
     let Some(topic) = shard.metadata.topic(&name) else {
         return unknown_topic(shard, origin, &header, &name);

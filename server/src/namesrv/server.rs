@@ -73,7 +73,11 @@ struct Shared {
 
 impl NameServer {
     pub fn new(config: NamesrvConfig) -> Result<Self, StartError> {
-        let idle_max = Duration::from_secs(u64::from(config.idle_max_seconds.max(1)));
+        let idle_max = match config.idle_max_seconds {
+            // Off, as in Java; a century is as good.
+            0 => Duration::from_secs(100 * 365 * 86_400),
+            seconds => Duration::from_secs(u64::from(seconds)),
+        };
         let scan_interval = Duration::from_millis(config.scan_not_active_broker_interval_ms);
         Ok(Self {
             shared: Rc::new(Shared {

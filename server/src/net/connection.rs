@@ -55,6 +55,8 @@ pub struct Connection {
     verdict: RefCell<Option<Verdict>>,
     /// Requests forwarded or deferred and not yet answered.
     in_flight: Cell<u32>,
+    /// Requests that the control thread has not answered yet.
+    with_control: Cell<u32>,
     last_active_ms: Cell<u64>,
     /// The control thread knows this connection and must hear of its end.
     pub known_to_control: Cell<bool>,
@@ -75,6 +77,7 @@ impl Connection {
             stalled: Cell::new(false),
             verdict: RefCell::new(None),
             in_flight: Cell::new(0),
+            with_control: Cell::new(0),
             last_active_ms: Cell::new(now_ms),
             known_to_control: Cell::new(false),
             waker: RefCell::new(None),
@@ -185,6 +188,18 @@ impl Connection {
         }
     }
 
+    pub fn asked_control(&self) {
+        self.with_control.set(self.with_control.get() + 1);
+    }
+
+    pub fn answered_by_control(&self) {
+        let before = self.with_control.get();
+        self.with_control.set(before.saturating_sub(1));
+        if before == limits::CONTROL_REQUESTS_MAX {
+            self.wake();
+        }
+    }
+
     pub fn last_active_ms(&self) -> u64 {
         self.last_active_ms.get()
     }
@@ -192,6 +207,7 @@ impl Connection {
     fn may_read(&self) -> bool {
         !self.stalled.get()
             && self.in_flight.get() < limits::REQUESTS_IN_FLIGHT_MAX
+            && self.with_control.get() < limits::CONTROL_REQUESTS_MAX
             && self.out.borrow().len() < limits::ANSWER_BUFFER_HIGH_WATER_BYTES
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::Shard;
+use super::{OffsetsCopy, Shard};
 use crate::control::link::{ConsumerOffsetRow, ToControl};
 use crate::handler;
 use crate::limits;
@@ -45,7 +45,8 @@ impl Shard {
     fn close_idle(&self, now_ms: u64) {
         let limit_ms = self.settings.idle_connection_ms;
         self.answers.each(|connection| {
-            if now_ms.saturating_sub(connection.last_active_ms()) > limit_ms {
+            // 0 switches the check off, as in Java.
+            if limit_ms > 0 && now_ms.saturating_sub(connection.last_active_ms()) > limit_ms {
                 tracing::info!(peer = %connection.peer, "closed: idle");
                 connection.close();
             }
@@ -67,8 +68,11 @@ impl Shard {
         loop {
             executor::sleep(Duration::from_millis(self.settings.offset_persist_interval_ms)).await;
             if self.offsets.borrow_mut().take_dirty() {
+                self.offsets_copy.set(OffsetsCopy::UnderWay);
                 let table = self.copy_offsets().await;
-                self.control.tell(ToControl::Offsets { shard: self.index, table });
+                if self.offsets_copy.replace(OffsetsCopy::None) == OffsetsCopy::UnderWay {
+                    self.control.tell(ToControl::Offsets { shard: self.index, table });
+                }
             }
             self.hand_over_delay_offsets();
         }
@@ -96,8 +100,12 @@ impl Shard {
     /// Gives the control thread at once what has changed since it was last given.
     pub fn hand_over_offsets(&self) {
         let mut offsets = self.offsets.borrow_mut();
-        if offsets.take_dirty() {
+        let is_copying = self.offsets_copy.get() != OffsetsCopy::None;
+        if offsets.take_dirty() || is_copying {
             self.control.tell(ToControl::Offsets { shard: self.index, table: offsets.rows() });
+        }
+        if is_copying {
+            self.offsets_copy.set(OffsetsCopy::Overtaken);
         }
         drop(offsets);
         self.hand_over_delay_offsets();

@@ -39,7 +39,11 @@ async fn put(state: &Rc<State>, configs: Vec<SubscriptionGroupConfig>) -> Outcom
             )));
         }
     }
-    if state.groups.borrow().len() + configs.len() > GROUPS_MAX {
+    let fresh = {
+        let groups = state.groups.borrow();
+        configs.iter().filter(|config| groups.find(&config.group_name).is_none()).count()
+    };
+    if fresh > 0 && state.groups.borrow().len() + fresh > GROUPS_MAX {
         return Err(Refusal::system_error(format!("this broker has its {GROUPS_MAX} consumer groups")));
     }
     state.change(|reply| Change::PutGroups { configs, reply }).await.map_err(Refusal::system_error)?;

@@ -132,7 +132,8 @@ pub async fn groups_of_topic(state: &Rc<State>, request: &Request<'_>) -> Outcom
 pub async fn topics_of_group(state: &Rc<State>, request: &Request<'_>) -> Outcome {
     let group = GroupHeader::decode(&request.header.fields)?.group.cow().into_owned();
     let offsets = group_offsets(state, &group).await;
-    let topics: BTreeSet<String> = offsets.into_keys().map(|(topic, _)| topic).collect();
+    let committed = offsets.into_iter().filter(|(_, offset)| offset.committed >= 0);
+    let topics: BTreeSet<String> = committed.map(|((topic, _), _)| topic).collect();
     Ok(Answer::json(&TopicList {
         broker_addr: Some(state.settings.address.clone()),
         topic_list: topics.into_iter().collect(),
@@ -157,7 +158,9 @@ pub async fn all_offsets(state: &Rc<State>) -> Outcome {
     let mut rows = Vec::new();
     for answer in state.query_all(ShardQuery::AllOffsets).await {
         if let ShardAnswer::Offsets(offsets) = answer {
-            rows.extend(offsets.into_iter().map(GroupOffset::into_row));
+            // A group that has only pulled has committed nothing.
+            let committed = offsets.into_iter().filter(|offset| offset.committed >= 0);
+            rows.extend(committed.map(GroupOffset::into_row));
         }
     }
     if rows.is_empty() {
