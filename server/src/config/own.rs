@@ -6,7 +6,7 @@ use super::value::Cpus;
 typed! {
     #[derive(Clone, Debug)]
     pub struct OwnConfig {
-        /// Shard threads; 0 stands for one per processor we may use.
+        /// Shard threads; 0 stands for one for each processor we may use but one.
         shards: u32 = "rmq.shards",
         /// Processors to pin the shards to, such as `0-3,6`; empty: all we may use.
         cpus: Cpus = "rmq.cpus",
