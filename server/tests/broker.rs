@@ -80,6 +80,9 @@ fn a_batch_is_stored_message_by_message() {
     let pulled = client.pull("Batch", 0, 1, "A", 0).expect(ResponseCode::SUCCESS);
     let flags: Vec<i32> = pulled.records().iter().map(|record| record.flag()).collect();
     assert_eq!(flags, [0, 1, 2, 3, 4]);
+    let mut delayed = fields;
+    delayed[8] = ("i", "DELAY\u{1}1\u{2}");
+    client.call(RequestCode::SEND_BATCH_MESSAGE, &delayed, &body).expect(ResponseCode::MESSAGE_ILLEGAL);
     body.truncate(body.len() - 1);
     client.call(RequestCode::SEND_BATCH_MESSAGE, &fields, &body).expect(ResponseCode::MESSAGE_ILLEGAL);
 }

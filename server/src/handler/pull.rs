@@ -223,14 +223,8 @@ fn tag_filter(expression_type: Option<&str>, expression: &str) -> Result<TagFilt
         return Ok(TagFilter(None));
     }
     let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
-    let codes: Box<[i64]> = tags.map(|tag| i64::from(java_hash(tag))).collect();
-    if codes.is_empty() {
-        return Err(Refusal::new(
-            ResponseCode::SUBSCRIPTION_PARSE_FAILED,
-            "parse the consumer's subscription failed",
-        ));
-    }
-    Ok(TagFilter(Some(codes)))
+    // Blank tags only are no tag at all: as in Java nothing matches then.
+    Ok(TagFilter(Some(tags.map(|tag| i64::from(java_hash(tag))).collect())))
 }
 
 fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
@@ -451,6 +445,7 @@ mod tests {
         assert!(!filter.matches(0));
         assert_eq!(tag_filter(None, "*").expect("legal"), TagFilter(None));
         assert!(tag_filter(Some("SQL92"), "a > 1").is_err());
-        assert_eq!(tag_filter(None, "||").expect_err("no tag").code, ResponseCode::SUBSCRIPTION_PARSE_FAILED);
+        let nothing = tag_filter(None, "||").expect("legal");
+        assert!(!nothing.matches(0) && !nothing.matches(2_598_919));
     }
 }

@@ -7,7 +7,7 @@ use rmq_protocol::frame::Frame;
 use rmq_protocol::header::Header;
 use rmq_protocol::headers::SendMessageHeader;
 use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
-use rmq_protocol::properties::name;
+use rmq_protocol::properties::{Properties, name};
 use rmq_protocol::request_code::RequestCode;
 use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::tag::tags_code;
@@ -284,7 +284,16 @@ fn send_batch(
         return Err(illegal("message topic length over 127"));
     }
     if topic.name.starts_with(topic_name::RETRY_PREFIX) {
-        return Err(illegal("batch request does not support retry group"));
+        return Err(Refusal::new(
+            ResponseCode::MESSAGE_ILLEGAL,
+            format!("batch request does not support retry group {}", topic.name),
+        ));
+    }
+    let mut properties = Vec::new();
+    header.properties.push_to(&mut properties);
+    let delay = Properties(&properties).find(name::DELAY).and_then(|level| level.trim().parse::<i32>().ok());
+    if delay.is_some_and(|level| level > 0) {
+        return Err(illegal("the message is illegal: a batch cannot be delayed"));
     }
     if body.len() > shard.settings.message_size_max {
         return Err(store::body_too_large(&shard.settings));
