@@ -22,8 +22,12 @@ pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
 pub const SHARDS_MAX: usize = 256;
 
-/// One write of the flusher. Glommio's registered memory is about 1 MiB per executor; a write must fit well.
+/// One write of the flusher, unless a store asks for another size. Glommio's registered memory is about 1 MiB per
+/// executor; a write must fit well.
 pub const FLUSH_BYTES_MAX: usize = 256 << 10;
+
+/// What a store may ask for instead. Above, a single write no longer fits into the registered memory.
+pub const WRITE_BYTES_MAX: usize = 512 << 10;
 
 /// One write of zeros ahead of the flusher.
 pub const ZERO_BYTES_MAX: usize = 256 << 10;
@@ -69,7 +73,7 @@ const _: () = {
     // Slots of an index stay within 32 bits: a record takes at least a frame.
     assert!(SEGMENT_BYTES_MAX / (crate::frame::MARK_BYTES as u64) < u32::MAX as u64);
     assert!(BLOCK_BYTES.is_multiple_of(FRAME_ALIGN));
-    assert!(FLUSH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+    assert!(FLUSH_BYTES_MAX.is_multiple_of(BLOCK_BYTES) && FLUSH_BYTES_MAX <= WRITE_BYTES_MAX);
     assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
     assert!(READ_AHEAD_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(SEGMENT_BYTES_MIN > 4 * BLOCK_BYTES as u64);

@@ -29,6 +29,8 @@ pub struct StoreOptions {
     /// How far ahead of the writer a segment is filled with zeros, so that a flush rewrites blocks instead of
     /// allocating them.
     pub zero_ahead_bytes: u64,
+    /// Largest single write of the log: a group beyond it takes several, one after the other.
+    pub write_bytes_max: usize,
     /// Bytes appended and not yet written; beyond it appends are refused as busy.
     pub unflushed_bytes_max: u64,
     /// Bytes that cold reads of one shard may have in flight; more of them wait.
@@ -47,6 +49,7 @@ impl StoreOptions {
             tail_cache_bytes: 64 << 20,
             read_cache_bytes: 64 << 20,
             zero_ahead_bytes: 64 << 20,
+            write_bytes_max: limits::FLUSH_BYTES_MAX,
             unflushed_bytes_max: 64 << 20,
             cold_bytes_in_flight_max: 8 << 20,
             lock_wait_ms: 5_000,
@@ -64,6 +67,16 @@ impl StoreOptions {
                 limits::BLOCK_BYTES,
                 limits::SEGMENT_BYTES_MIN,
                 limits::SEGMENT_BYTES_MAX
+            ));
+        }
+        if !(limits::BLOCK_BYTES..=limits::WRITE_BYTES_MAX).contains(&self.write_bytes_max)
+            || !self.write_bytes_max.is_multiple_of(limits::BLOCK_BYTES)
+        {
+            return bad(format!(
+                "largest write {} must be a multiple of {} up to {}",
+                self.write_bytes_max,
+                limits::BLOCK_BYTES,
+                limits::WRITE_BYTES_MAX
             ));
         }
         if self.cold_bytes_in_flight_max < limits::COLD_BYTES_MIN {
@@ -122,4 +135,21 @@ pub struct RetentionPolicy {
     pub disk_ratio_max: Option<f64>,
     /// At most this many segments per call; deleting gigabytes at once stalls the disk.
     pub segments_max: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_write_is_whole_blocks_within_bounds() {
+        let with = |write_bytes_max| StoreOptions { write_bytes_max, ..StoreOptions::new("x") }.check();
+        for right in [4096, 12 << 10, limits::WRITE_BYTES_MAX] {
+            assert!(with(right).is_ok(), "{right}");
+        }
+        for wrong in [0, 512, 4097, limits::WRITE_BYTES_MAX + limits::BLOCK_BYTES] {
+            let error = with(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("largest write {wrong}")), "{error}");
+        }
+    }
 }

@@ -57,6 +57,8 @@ impl Case {
             tail_cache_bytes: 128 << 10,
             read_cache_bytes: 256 << 10,
             zero_ahead_bytes: 32 << 10,
+            // Small ones cut groups, and frames, into several writes.
+            write_bytes_max: [256 << 10, 16 << 10, 4 << 10][self.seed as usize % 3],
             unflushed_bytes_max: 128 << 10,
             lock_wait_ms: 10,
             ..StoreOptions::new("/store")

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::{Progress, Shard, State};
 use crate::env::{Env, File};
 use crate::error::Error;
-use crate::limits::{BLOCK_BYTES, FLUSH_BYTES_MAX};
+use crate::limits::BLOCK_BYTES;
 use crate::offset::{LogPosition, QueueOffset};
 use crate::options::FlushMode;
 use crate::segment_file::SegmentFile;
@@ -49,7 +49,7 @@ impl<E: Env> Shard<E> {
             return self.leave_segment(&file).await;
         }
         let start = from - from % BLOCK;
-        let end = target.min(start + FLUSH_BYTES_MAX as u32);
+        let end = target.min(start + self.options.write_bytes_max as u32);
         let padded = end.next_multiple_of(BLOCK);
         file.reach(padded).await;
         file.log
