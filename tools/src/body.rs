@@ -9,7 +9,7 @@
 //! 20     overtaken      how many sends, counted back from this one, were still unanswered when it was made
 //! 24     sequence       which message of that connection
 //! 32     sent at        monotonic nanoseconds: when it was due
-//! 40     filler         chosen by run, connection and sequence
+//! 40     filler         chosen by seed, connection and sequence, and so is its length
 //! ```
 //! All numbers are big-endian, as everywhere in the protocol.
 
@@ -65,25 +65,47 @@ impl Stamp {
     }
 }
 
+/// What bodies look like: enough to make any of them again from its stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyShape {
+    pub size_min: u32,
+    pub size_max: u32,
+    /// How much of the filler is one repeated byte, in thousandths.
+    pub compressible_permille: u32,
+    /// Chooses sizes and filler; by itself it is the run.
+    pub seed: u64,
+}
+
+impl BodyShape {
+    #[cfg(test)]
+    pub fn fixed(size: u32) -> Self {
+        Self { size_min: size, size_max: size, compressible_permille: 0, seed: 7 }
+    }
+}
+
 /// Bytes that bodies are cut from, so that making one is a copy.
 pub struct Filler {
     pool: Vec<u8>,
-    body_size: usize,
+    shape: BodyShape,
 }
 
 impl Filler {
-    pub fn new(body_size: usize) -> Self {
+    pub fn new(shape: BodyShape) -> Self {
+        // Short, so that every body has its share of each kind.
+        const STRETCH_BYTES: usize = 64;
+        let bytes = POOL_BYTES + shape.size_max as usize;
         let mut state = 0x9e37_79b9_7f4a_7c15;
-        let mut pool = Vec::with_capacity(POOL_BYTES + body_size + 8);
-        while pool.len() < POOL_BYTES + body_size {
+        let mut pool = Vec::with_capacity(bytes + 8);
+        while pool.len() < bytes {
             state = mix(state);
             pool.extend_from_slice(&state.to_be_bytes());
         }
-        Self { pool, body_size }
-    }
-
-    pub fn body_size(&self) -> usize {
-        self.body_size
+        let alike = STRETCH_BYTES * shape.compressible_permille.min(1000) as usize / 1000;
+        for stretch in pool.chunks_mut(STRETCH_BYTES) {
+            let alike = alike.min(stretch.len());
+            stretch[..alike].fill(b'x');
+        }
+        Self { pool, shape }
     }
 
     /// Appends one body and returns its checksum.
@@ -105,17 +127,25 @@ impl Filler {
 
     /// Checks what the checksum cannot: that the filler is the one this sequence number was given.
     pub fn check(&self, stamp: &Stamp, body: &[u8]) -> Result<(), BodyError> {
-        if body.len() == self.body_size && &body[HEADER_BYTES..] == self.slice(stamp) {
-            Ok(())
-        } else {
-            Err(BodyError::Filler)
-        }
+        if body.get(HEADER_BYTES..) == Some(self.slice(stamp)) { Ok(()) } else { Err(BodyError::Filler) }
     }
 
     fn slice(&self, stamp: &Stamp) -> &[u8] {
-        let at = mix(stamp.run ^ (u64::from(stamp.connection) << 40) ^ stamp.sequence) as usize % POOL_BYTES;
-        &self.pool[at..at + self.body_size - HEADER_BYTES]
+        let drawn = draw(self.shape.seed, stamp.connection, stamp.sequence);
+        let BodyShape { size_min, size_max, .. } = self.shape;
+        let size = if size_min == size_max {
+            size_min
+        } else {
+            size_min + (drawn >> 32) as u32 % (size_max - size_min + 1)
+        };
+        let at = drawn as usize % POOL_BYTES;
+        &self.pool[at..at + size as usize - HEADER_BYTES]
     }
+}
+
+/// The number that all choices about one message are made from.
+pub fn draw(seed: u64, connection: u32, sequence: u64) -> u64 {
+    mix(seed ^ (u64::from(connection) << 40) ^ sequence)
 }
 
 /// One step of a well-mixing generator (the finalizer of splitmix64).
@@ -134,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_body_tells_its_stamp() {
-        let filler = Filler::new(128);
+        let filler = Filler::new(BodyShape::fixed(128));
         let mut body = Vec::new();
         let checksum = filler.write(&STAMP, &mut body);
         assert_eq!(body.len(), 128);
@@ -145,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let filler = Filler::new(64);
+        let filler = Filler::new(BodyShape::fixed(64));
         let mut body = Vec::new();
         filler.write(&STAMP, &mut body);
         for at in 0..body.len() {
@@ -158,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_body_under_another_number_is_noticed() {
-        let filler = Filler::new(64);
+        let filler = Filler::new(BodyShape::fixed(64));
         let mut body = Vec::new();
         filler.write(&STAMP, &mut body);
         assert_eq!(filler.check(&Stamp { sequence: 100, ..STAMP }, &body), Err(BodyError::Filler));
@@ -167,10 +197,37 @@ mod tests {
 
     #[test]
     fn the_smallest_body_is_all_header() {
-        let filler = Filler::new(HEADER_BYTES);
+        let filler = Filler::new(BodyShape::fixed(HEADER_BYTES as u32));
         let mut body = Vec::new();
         filler.write(&STAMP, &mut body);
         assert_eq!(body.len(), HEADER_BYTES);
         assert!(Stamp::read(&body).is_ok());
+    }
+
+    #[test]
+    fn sizes_fill_their_range_and_the_same_seed_draws_them_again() {
+        let shape = BodyShape { size_min: 100, size_max: 103, ..BodyShape::fixed(0) };
+        let (one, two) = (Filler::new(shape), Filler::new(shape));
+        let mut counts = [0; 4];
+        for sequence in 0..4000 {
+            let stamp = Stamp { sequence, ..STAMP };
+            let mut body = Vec::new();
+            one.write(&stamp, &mut body);
+            assert_eq!(two.check(&stamp, &body), Ok(()));
+            counts[body.len() - 100] += 1;
+        }
+        assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_ratio_says_how_much_is_alike() {
+        for (permille, low, high) in [(0, 0.0, 0.02), (500, 0.48, 0.53), (1000, 1.0, 1.0)] {
+            let filler = Filler::new(BodyShape { compressible_permille: permille, ..BodyShape::fixed(4096) });
+            let mut body = Vec::new();
+            filler.write(&STAMP, &mut body);
+            let alike = body[HEADER_BYTES..].iter().filter(|byte| **byte == b'x').count();
+            let share = alike as f64 / (body.len() - HEADER_BYTES) as f64;
+            assert!((low..=high).contains(&share), "{permille}: {share}");
+        }
     }
 }

@@ -63,9 +63,6 @@ pub struct CrashArgs {
     /// Which order to insist on
     #[arg(long, value_enum, default_value_t = Order::Answered)]
     pub order: Order,
-    /// Chooses the lengths of the loads [default: from the clock, printed]
-    #[arg(long)]
-    pub seed: Option<u64>,
     /// Topic
     #[arg(short, long, default_value = "rmq-crash")]
     pub topic: String,
@@ -90,7 +87,8 @@ struct Round {
 /// Runs the subcommand. `Ok(false)`: something acknowledged was lost, or the data was damaged otherwise.
 pub fn exec(mut args: CrashArgs) -> Result<bool, Error> {
     args.check()?;
-    let seed = args.seed.unwrap_or_else(|| mix(wall_ms()));
+    // Chooses the lengths of the loads, too. Bodies are drawn anew in each round, so that old ones are noticed.
+    let seed = args.load.payload.seed.take().unwrap_or_else(|| mix(wall_ms()));
     println!("crash: {} rounds, --seed {seed}", args.rounds);
     let command = ServerCommand::new(&args.server_cmd, &args.dir, args.port, args.nsport)?;
     let mut run = Run { args: &args, command, seed, journals: Vec::new() };

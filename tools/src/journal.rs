@@ -1,7 +1,8 @@
 //! What a producer was told, on disk: one entry per attempt, so that `verify` can hold the broker to it.
 //!
 //! ```text
-//! head   magic "rmqjrnl1" · run u64 · body size u32 · batch u32 · topic length u32 · topic
+//! head   magic "rmqjrnl2" · run u64 · seed u64 · body size from u32 · to u32 · compressible, in thousandths u32
+//!        batch u32 · topic length u32 · topic
 //! entry  kind u8 · connection u24 · queue u32 · request u64 · offset i64 · code i32 · checksum u32    (32 bytes)
 //! ```
 //! Big-endian. An entry covers all messages of one request: message sequences `request * batch ..+ batch`, queue
@@ -14,15 +15,20 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-const MAGIC: &[u8; 8] = b"rmqjrnl1";
+use rmq_protocol::FRAME_SIZE_MAX;
+
+use crate::body::{BodyShape, HEADER_BYTES};
+
+const MAGIC: &[u8; 8] = b"rmqjrnl2";
 pub const ENTRY_BYTES: usize = 32;
 const BATCH_BYTES: usize = 4096 * ENTRY_BYTES;
+const HEAD_BYTES: usize = 44;
 const TOPIC_BYTES_MAX: usize = 32 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalHead {
     pub run: u64,
-    pub body_size: u32,
+    pub body: BodyShape,
     pub batch: u32,
     pub topic: String,
 }
@@ -178,7 +184,10 @@ fn write_all(
 fn encode_head(head: &JournalHead) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&head.run.to_be_bytes());
-    bytes.extend_from_slice(&head.body_size.to_be_bytes());
+    bytes.extend_from_slice(&head.body.seed.to_be_bytes());
+    bytes.extend_from_slice(&head.body.size_min.to_be_bytes());
+    bytes.extend_from_slice(&head.body.size_max.to_be_bytes());
+    bytes.extend_from_slice(&head.body.compressible_permille.to_be_bytes());
     bytes.extend_from_slice(&head.batch.to_be_bytes());
     bytes.extend_from_slice(&(head.topic.len() as u32).to_be_bytes());
     bytes.extend_from_slice(head.topic.as_bytes());
@@ -196,22 +205,31 @@ impl JournalReader {
         let failed = |source| JournalError::Io { path: path.to_owned(), source };
         let foreign = |what| JournalError::Foreign { path: path.to_owned(), what };
         let mut input = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
-        let mut fixed = [0; 28];
+        let mut fixed = [0; HEAD_BYTES];
         input.read_exact(&mut fixed).map_err(|_| foreign("it is too short"))?;
         if &fixed[0..8] != MAGIC {
-            return Err(foreign("its first bytes are not rmqjrnl1"));
+            return Err(foreign("its first bytes are not rmqjrnl2"));
         }
         let word = |at: usize| u32::from_be_bytes(fixed[at..at + 4].try_into().expect("four bytes"));
-        let topic_bytes = word(24) as usize;
-        if topic_bytes > TOPIC_BYTES_MAX || word(20) == 0 {
+        let long = |at: usize| u64::from_be_bytes(fixed[at..at + 8].try_into().expect("eight bytes"));
+        let body = BodyShape {
+            seed: long(16),
+            size_min: word(24),
+            size_max: word(28),
+            compressible_permille: word(32),
+        };
+        let topic_bytes = word(40) as usize;
+        let sizes = HEADER_BYTES as u32..=FRAME_SIZE_MAX as u32;
+        let sound = sizes.contains(&body.size_min) && sizes.contains(&body.size_max);
+        if topic_bytes > TOPIC_BYTES_MAX || word(36) == 0 || !sound || body.size_min > body.size_max {
             return Err(foreign("its head is damaged"));
         }
         let mut topic = vec![0; topic_bytes];
         input.read_exact(&mut topic).map_err(|_| foreign("it ends within its head"))?;
         let head = JournalHead {
-            run: u64::from_be_bytes(fixed[8..16].try_into().expect("eight bytes")),
-            body_size: word(16),
-            batch: word(20),
+            run: long(8),
+            body,
+            batch: word(36),
             topic: String::from_utf8(topic).map_err(|_| foreign("its topic is not text"))?,
         };
         Ok(Self { path: path.to_owned(), head, input })
@@ -240,7 +258,7 @@ mod tests {
     use super::*;
 
     fn head() -> JournalHead {
-        JournalHead { run: 42, body_size: 128, batch: 1, topic: "T".into() }
+        JournalHead { run: 42, body: BodyShape::fixed(128), batch: 1, topic: "T".into() }
     }
 
     fn file(name: &str) -> PathBuf {

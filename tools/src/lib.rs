@@ -19,6 +19,7 @@ mod histogram_log;
 pub mod journal;
 mod meaning;
 pub mod page;
+pub mod payload;
 pub mod phases;
 mod poller;
 pub mod produce;

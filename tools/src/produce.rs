@@ -3,6 +3,7 @@
 pub mod frames;
 pub mod load;
 pub mod pace;
+pub mod properties;
 pub mod sender;
 pub mod window;
 
@@ -12,15 +13,17 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::body::{self, mix};
+use crate::body::mix;
 use crate::cli::{CodecName, OutputArgs, parse_duration, seconds};
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::error::Error;
 use crate::journal::{JournalHead, JournalWriter};
+use crate::payload::PayloadArgs;
 use crate::phases::Phases;
 use crate::produce::frames::SendShape;
 use crate::produce::load::{Load, LoadSettings};
 use crate::produce::pace::Pace;
+use crate::produce::properties::PropertyShape;
 use crate::progress;
 use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
@@ -56,9 +59,6 @@ pub struct LoadArgs {
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
-    /// Bytes in a message body; the smallest holds just the stamp that `verify` reads
-    #[arg(short = 's', long, default_value_t = 128, value_parser = parse_body_size)]
-    pub body_size: usize,
     /// Messages per request; more than one sends batches
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
@@ -82,9 +82,6 @@ pub struct LoadArgs {
     /// How headers are written
     #[arg(long, value_enum, default_value_t = CodecName::Json)]
     pub codec: CodecName,
-    /// Leave out the unique key that real clients put on every message
-    #[arg(long)]
-    pub no_unique_key: bool,
     /// Producer group
     #[arg(long, default_value = "rmq-bench")]
     pub group: String,
@@ -95,15 +92,9 @@ pub struct LoadArgs {
     /// Name of this run in message bodies, hexadecimal [default: drawn from the clock]
     #[arg(long, value_parser = parse_run)]
     pub run: Option<u64>,
-}
-
-fn parse_body_size(text: &str) -> Result<usize, String> {
-    let size: usize = text.parse().map_err(|_| String::from("not a number of bytes"))?;
-    if (body::HEADER_BYTES..=16 << 20).contains(&size) {
-        Ok(size)
-    } else {
-        Err(format!("must be from {} bytes to 16 MiB", body::HEADER_BYTES))
-    }
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub payload: PayloadArgs,
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -189,11 +180,12 @@ impl LoadArgs {
 
     /// What single values cannot tell.
     pub fn check(&self) -> Result<(), Error> {
+        self.payload.check()?;
         let size = self.shape("").frame_body_size();
         if size > rmq_protocol::FRAME_SIZE_MAX - 64 * 1024 {
             return Err(Error::Usage(format!(
                 "--batch {} x --body-size {} makes {size} bytes, more than one frame can carry",
-                self.batch, self.body_size
+                self.batch, self.payload.body_size
             )));
         }
         if self.messages.is_some_and(|messages| messages % u64::from(self.batch) != 0) {
@@ -209,21 +201,29 @@ impl LoadArgs {
     pub fn journal_head(&self, topic: &str) -> JournalHead {
         JournalHead {
             run: self.run.unwrap_or_default(),
-            body_size: self.body_size as u32,
+            body: self.payload.body_shape(self.run.unwrap_or_default()),
             batch: self.batch,
             topic: topic.to_owned(),
         }
     }
 
     fn shape(&self, topic: &str) -> SendShape {
+        let body = self.payload.body_shape(self.run.unwrap_or_default());
         SendShape {
             topic: topic.to_owned(),
             group: self.group.clone(),
             codec: self.codec.codec(),
-            body_size: self.body_size,
+            properties: PropertyShape {
+                unique_key: !self.payload.no_unique_key,
+                keys: self.payload.keys,
+                tags: self.payload.tags,
+                seed: body.seed,
+                fixed: self.payload.fixed_properties(),
+            },
+            body,
             batch: self.batch as usize,
             oneway: self.oneway,
-            unique_key: !self.no_unique_key,
+            sys_flag: 0,
         }
     }
 

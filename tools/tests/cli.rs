@@ -65,6 +65,12 @@ fn an_honest_broker_passes() {
         ("binary", &["--codec", "binary"]),
         ("batch", &["--batch", "8", "-s", "1000"]),
         ("threads", &["--threads", "2", "-i", "1"]),
+        ("ranged", &["-s", "40-3000", "--compressible", "0.5", "--seed", "5", "--keys", "--tags", "3"]),
+        (
+            "ranged-batch",
+            &["-s", "50-200", "--batch", "4", "--tags", "100", "--property", "a=b", "--keys", "2"],
+        ),
+        ("properties", &["--property-bytes", "3000", "--property", "color=red", "--no-unique-key"]),
     ] {
         let (produced, verified, passed) = produce_and_verify(name, Fault::None, more);
         assert!(passed, "{name}: {verified:#}");
@@ -399,6 +405,10 @@ fn results_become_a_page_and_a_table() {
 fn bad_command_lines_say_what_is_wrong() {
     for (arguments, needle) in [
         (&["produce", "--body-size", "8"][..], "from 40 bytes"),
+        (&["produce", "--body-size", "200-100"], "ends before it begins"),
+        (&["produce", "--compressible", "2"], "from 0 to 1"),
+        (&["produce", "--property", "TAGS=A"], "flag of its own"),
+        (&["produce", "--property-bytes", "32000", "--property", "a=b"], "bytes of properties"),
         (&["produce", "--rate", "0"], "number from"),
         (&["produce", "-d", "5d"], "use ms, s, m or h"),
         (&["produce", "-c", "0"], "1..=60000"),

@@ -1,43 +1,47 @@
-//! Send requests made once and patched per send: opaque id, born timestamp, unique key.
-//!
-//! The protocol crate encodes one request per queue with placeholders of the final width; finding them again
-//! tells us where to patch, in either codec, without knowing how a header is laid out.
+//! Send requests made once and patched per send: length, opaque id, born timestamp, what properties differ in.
 
 use rmq_protocol::{Codec, FrameWriter, RequestCode};
 
-use crate::body::{Filler, Stamp};
+use crate::body::{BodyShape, Filler, Stamp};
+use crate::produce::properties::{Mark, Marks, Owner, PropertyShape, first_difference};
 use crate::produce::window::OPAQUE_FIRST;
 
 const BORN_DIGITS: usize = 13;
-const BORN_PLACEHOLDER: i64 = 8_765_432_109_876;
-/// A unique key is 32 hex digits: 16 that name the run, 6 the connection, 10 the message.
-const KEY_PLACEHOLDER: &str = "FEEDFACECAFEF00DDEADBEEF0BADBEEF";
+const ENTRY_PREFIX_BYTES: usize = 20;
 
 #[derive(Clone, Debug)]
 pub struct SendShape {
     pub topic: String,
     pub group: String,
     pub codec: Codec,
-    pub body_size: usize,
+    pub body: BodyShape,
+    pub properties: PropertyShape,
     /// Messages per request; more than one makes it a batch.
     pub batch: usize,
     pub oneway: bool,
-    pub unique_key: bool,
+    pub sys_flag: i32,
 }
 
 impl SendShape {
+    /// Of the largest request.
     pub fn frame_body_size(&self) -> usize {
+        let body = self.body.size_max as usize;
         match self.batch {
-            1 => self.body_size,
-            batch => batch * (ENTRY_PREFIX_BYTES + self.body_size + 2 + entry_properties(self).len()),
+            1 => body,
+            batch => batch * (ENTRY_PREFIX_BYTES + body + 2 + self.properties.text(None).len()),
         }
+    }
+
+    /// In a batch every message has its own properties, and the request has none but these.
+    fn request_properties(&self, mark: Option<Mark>) -> String {
+        if self.batch > 1 { PropertyShape::default().text(None) } else { self.properties.text(mark) }
     }
 }
 
 pub struct Frames {
     templates: Vec<Template>,
     filler: Filler,
-    entry_properties: Vec<u8>,
+    entry: Option<Entry>,
     batch: usize,
     run: u64,
 }
@@ -47,12 +51,18 @@ struct Template {
     head: Vec<u8>,
     opaque_at: Patch,
     born_at: usize,
-    key_at: Option<usize>,
+    marks: Option<Marks>,
 }
 
 enum Patch {
     Digits(usize),
     Word(usize),
+}
+
+/// The properties of each message in a batch.
+struct Entry {
+    properties: Vec<u8>,
+    marks: Marks,
 }
 
 /// Who sends, and what it is called.
@@ -66,19 +76,26 @@ pub struct Send {
     pub due_ns: u64,
 }
 
+/// What has been written: the checksums of its bodies, combined by exclusive or, and how long those are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub checksum: u32,
+    pub body_bytes: u32,
+}
+
 impl Frames {
     pub fn new(shape: &SendShape, queues: usize, run: u64) -> Self {
+        let entry = (shape.batch > 1).then(|| Entry {
+            properties: shape.properties.text(None).into_bytes(),
+            marks: Marks::find(&shape.properties, |mark| shape.properties.text(mark).into_bytes()),
+        });
         Self {
             templates: (0..queues).map(|queue| Template::new(shape, queue)).collect(),
-            filler: Filler::new(shape.body_size),
-            entry_properties: entry_properties(shape),
+            filler: Filler::new(shape.body),
+            entry,
             batch: shape.batch,
             run,
         }
-    }
-
-    pub fn queues(&self) -> usize {
-        self.templates.len()
     }
 
     /// Stamps all templates; once per wake-up is exact enough for a time in milliseconds.
@@ -89,8 +106,8 @@ impl Frames {
         }
     }
 
-    /// Appends one request and returns the checksum of its bodies, combined by exclusive or.
-    pub fn write(&self, send: &Send, out: &mut Vec<u8>) -> u32 {
+    /// Appends one request.
+    pub fn write(&self, send: &Send, out: &mut Vec<u8>) -> Written {
         let template = &self.templates[send.queue];
         let from = out.len();
         out.extend_from_slice(&template.head);
@@ -98,14 +115,25 @@ impl Frames {
             Patch::Digits(at) => write_digits(&mut out[from + at..from + at + 10], send.opaque as u64),
             Patch::Word(at) => out[from + at..from + at + 4].copy_from_slice(&send.opaque.to_be_bytes()),
         }
-        if let Some(at) = template.key_at {
-            self.write_key(send, send.request, &mut out[from + at..from + at + 32]);
+        if let Some(marks) = &template.marks {
+            marks.fill(&self.owner(send, send.request), &mut out[from..]);
         }
-        if self.batch == 1 { self.write_body(send, 0, out) } else { self.write_batch(send, out) }
+        let mut written = Written::default();
+        match &self.entry {
+            None => self.write_body(send, 0, out, &mut written),
+            Some(entry) => {
+                for index in 0..self.batch {
+                    self.write_entry(entry, send, index, out, &mut written);
+                }
+            }
+        }
+        let length = (out.len() - from - 4) as u32;
+        out[from..from + 4].copy_from_slice(&length.to_be_bytes());
+        written
     }
 
-    fn write_body(&self, send: &Send, index: usize, out: &mut Vec<u8>) -> u32 {
-        let sequence = send.request * self.batch as u64 + index as u64;
+    fn write_body(&self, send: &Send, index: usize, out: &mut Vec<u8>, written: &mut Written) {
+        let sequence = self.sequence(send, index);
         let stamp = Stamp {
             run: self.run,
             connection: send.connection,
@@ -113,96 +141,83 @@ impl Frames {
             sequence,
             sent_ns: send.due_ns,
         };
-        self.filler.write(&stamp, out)
+        let from = out.len();
+        written.checksum ^= self.filler.write(&stamp, out);
+        written.body_bytes += (out.len() - from) as u32;
     }
 
-    fn write_batch(&self, send: &Send, out: &mut Vec<u8>) -> u32 {
-        let mut checksum = 0;
-        let properties = &self.entry_properties;
-        let entry = ENTRY_PREFIX_BYTES + self.filler.body_size() + 2 + properties.len();
-        for index in 0..self.batch {
-            // total size, then magic, body CRC and flag, which a batch leaves zero
-            out.extend_from_slice(&(entry as u32).to_be_bytes());
-            out.extend_from_slice(&[0; 12]);
-            out.extend_from_slice(&(self.filler.body_size() as u32).to_be_bytes());
-            checksum ^= self.write_body(send, index, out);
-            out.extend_from_slice(&(properties.len() as u16).to_be_bytes());
-            let key_at = out.len() + "UNIQ_KEY\u{1}".len();
-            out.extend_from_slice(properties);
-            if self.batch_has_keys() {
-                let message = send.request * self.batch as u64 + index as u64;
-                self.write_key(send, message, &mut out[key_at..key_at + 32]);
-            }
-        }
-        checksum
+    fn write_entry(
+        &self,
+        entry: &Entry,
+        send: &Send,
+        index: usize,
+        out: &mut Vec<u8>,
+        written: &mut Written,
+    ) {
+        let from = out.len();
+        // Total size, which is known in the end; magic, body CRC and flag, which a batch leaves zero; body size.
+        out.extend_from_slice(&[0; ENTRY_PREFIX_BYTES]);
+        let body_from = out.len();
+        self.write_body(send, index, out, written);
+        let body_bytes = (out.len() - body_from) as u32;
+        out.extend_from_slice(&(entry.properties.len() as u16).to_be_bytes());
+        let properties_from = out.len();
+        out.extend_from_slice(&entry.properties);
+        entry.marks.fill(&self.owner(send, self.sequence(send, index)), &mut out[properties_from..]);
+        let total = (out.len() - from) as u32;
+        out[from..from + 4].copy_from_slice(&total.to_be_bytes());
+        out[body_from - 4..body_from].copy_from_slice(&body_bytes.to_be_bytes());
     }
 
-    fn batch_has_keys(&self) -> bool {
-        self.entry_properties.starts_with(b"UNIQ_KEY")
+    fn sequence(&self, send: &Send, index: usize) -> u64 {
+        send.request * self.batch as u64 + index as u64
     }
 
-    fn write_key(&self, send: &Send, message: u64, key: &mut [u8]) {
-        write_hex(&mut key[..16], self.run);
-        write_hex(&mut key[16..22], u64::from(send.connection));
-        write_hex(&mut key[22..], message);
+    fn owner(&self, send: &Send, sequence: u64) -> Owner {
+        Owner { run: self.run, connection: send.connection, sequence }
     }
-}
-
-const ENTRY_PREFIX_BYTES: usize = 20;
-
-fn entry_properties(shape: &SendShape) -> Vec<u8> {
-    properties(shape, true).into_bytes()
-}
-
-/// What a Java client puts on a plain message. In a batch every message has its own.
-fn properties(shape: &SendShape, entry: bool) -> String {
-    let key = if shape.unique_key && entry == (shape.batch > 1) {
-        format!("UNIQ_KEY\u{1}{KEY_PLACEHOLDER}\u{2}")
-    } else {
-        String::new()
-    };
-    format!("{key}WAIT\u{1}true\u{2}")
 }
 
 impl Template {
     fn new(shape: &SendShape, queue: usize) -> Self {
-        let mut head = Vec::new();
-        let properties = properties(shape, false);
-        let code =
-            if shape.batch > 1 { RequestCode::SEND_BATCH_MESSAGE } else { RequestCode::SEND_MESSAGE_V2 };
-        let opaque = OPAQUE_FIRST + 987_654_321;
-        FrameWriter::request(&mut head, shape.codec, code, opaque, shape.oneway)
-            .field("a", &shape.group)
-            .field("b", &shape.topic)
-            .field("c", "TBW102")
-            .field_int("d", 8)
-            .field_int("e", queue as i64)
-            .field_int("f", 0)
-            .field_int("g", BORN_PLACEHOLDER)
-            .field_int("h", 0)
-            .field("i", &properties)
-            .field_int("j", 0)
-            .field_bool("k", false)
-            .field_bool("m", shape.batch > 1)
-            .body(&vec![0; shape.frame_body_size()]);
-        head.truncate(head.len() - shape.frame_body_size());
-
-        let opaque_at = match shape.codec {
-            Codec::Json => Patch::Digits(position(&head, opaque.to_string().as_bytes())),
-            Codec::Binary => Patch::Word(position(&head, &opaque.to_be_bytes())),
-        };
-        let born_at = position(&head, BORN_PLACEHOLDER.to_string().as_bytes());
-        let key_at =
-            properties.contains(KEY_PLACEHOLDER).then(|| position(&head, KEY_PLACEHOLDER.as_bytes()));
-        Self { head, opaque_at, born_at, key_at }
+        /// Differ in their first digit, as text and as a number.
+        const OPAQUES: [i32; 2] = [OPAQUE_FIRST + 111_111_111, OPAQUE_FIRST + 1_000_000_000];
+        const BORN: [i64; 2] = [1_111_111_111_111, 2_222_222_222_222];
+        let encode = |opaque, born, mark| head(shape, queue, opaque, born, mark);
+        let plain = encode(OPAQUES[0], BORN[0], None);
+        let opaque_at = first_difference(&plain, &encode(OPAQUES[1], BORN[0], None));
+        let PropertyShape { unique_key, keys, tags, .. } = shape.properties;
+        let changes = shape.batch == 1 && (unique_key || keys + tags > 0);
+        Self {
+            opaque_at: match shape.codec {
+                Codec::Json => Patch::Digits(opaque_at),
+                Codec::Binary => Patch::Word(opaque_at),
+            },
+            born_at: first_difference(&plain, &encode(OPAQUES[0], BORN[1], None)),
+            marks: changes.then(|| Marks::find(&shape.properties, |mark| encode(OPAQUES[0], BORN[0], mark))),
+            head: plain,
+        }
     }
 }
 
-fn position(bytes: &[u8], what: &[u8]) -> usize {
-    let mut found = bytes.windows(what.len()).enumerate().filter(|(_, window)| *window == what);
-    let (at, _) = found.next().expect("the placeholder was written");
-    assert!(found.next().is_none(), "a placeholder that appears twice would be patched only once");
-    at
+fn head(shape: &SendShape, queue: usize, opaque: i32, born: i64, mark: Option<Mark>) -> Vec<u8> {
+    let mut head = Vec::new();
+    let code = if shape.batch > 1 { RequestCode::SEND_BATCH_MESSAGE } else { RequestCode::SEND_MESSAGE_V2 };
+    FrameWriter::request(&mut head, shape.codec, code, opaque, shape.oneway)
+        .field("a", &shape.group)
+        .field("b", &shape.topic)
+        .field("c", "TBW102")
+        .field_int("d", 8)
+        .field_int("e", queue as i64)
+        .field_int("f", shape.sys_flag)
+        .field_int("g", born)
+        .field_int("h", 0)
+        .field("i", &shape.request_properties(mark))
+        .field_int("j", 0)
+        .field_bool("k", false)
+        .field_bool("m", shape.batch > 1)
+        .finish();
+    head
 }
 
 fn write_digits(out: &mut [u8], mut value: u64) {
@@ -212,16 +227,9 @@ fn write_digits(out: &mut [u8], mut value: u64) {
     }
 }
 
-fn write_hex(out: &mut [u8], mut value: u64) {
-    for digit in out.iter_mut().rev() {
-        *digit = b"0123456789ABCDEF"[(value & 15) as usize];
-        value >>= 4;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use rmq_protocol::Frame;
+    use rmq_protocol::{Frame, batch};
 
     use super::*;
     use crate::produce::window::Window;
@@ -231,10 +239,11 @@ mod tests {
             topic: String::from("T"),
             group: String::from("G"),
             codec,
-            body_size: 100,
+            body: BodyShape::fixed(100),
+            properties: PropertyShape { unique_key: true, ..PropertyShape::default() },
             batch,
             oneway: false,
-            unique_key: true,
+            sys_flag: 0,
         }
     }
 
@@ -247,7 +256,7 @@ mod tests {
             let mut frames = Frames::new(&shape(codec, 1), 3, 0xabc);
             frames.born(1_795_170_358_290);
             let mut out = Vec::new();
-            let checksum = frames.write(&SEND, &mut out);
+            let written = frames.write(&SEND, &mut out);
             let (frame, length) = Frame::decode(&out).unwrap().unwrap();
             assert_eq!(length, out.len());
             assert_eq!(frame.header.opaque, Window::opaque(77));
@@ -255,32 +264,56 @@ mod tests {
             let field = |name| frame.header.fields.find(name).unwrap().cow().into_owned();
             assert_eq!((field("e"), field("g")), (String::from("1"), String::from("1795170358290")));
             assert_eq!(field("i"), "UNIQ_KEY\u{1}0000000000000ABC000009000000004D\u{2}WAIT\u{1}true\u{2}");
-            let (stamp, found) = Stamp::read(frame.body).unwrap();
-            assert_eq!(found, checksum);
+            let (stamp, checksum) = Stamp::read(frame.body).unwrap();
+            assert_eq!(written, Written { checksum, body_bytes: 100 });
             assert_eq!(stamp, Stamp { run: 0xabc, connection: 9, overtaken: 7, sequence: 77, sent_ns: 5 });
         }
     }
 
     #[test]
     fn a_batch_numbers_its_messages_one_by_one() {
-        let shape = shape(Codec::Json, 3);
+        let mut shape = shape(Codec::Json, 3);
+        shape.body.size_max = 200;
         let frames = Frames::new(&shape, 2, 1);
         let mut out = Vec::new();
-        let checksum = frames.write(&SEND, &mut out);
-        let (frame, _) = Frame::decode(&out).unwrap().unwrap();
+        let written = frames.write(&SEND, &mut out);
+        let (frame, length) = Frame::decode(&out).unwrap().unwrap();
+        assert_eq!(length, out.len());
         assert_eq!(frame.header.fields.find("m").unwrap().cow(), "true");
-        assert_eq!(frame.body.len(), shape.frame_body_size());
-        let entry = frame.body.len() / 3;
-        let mut combined = 0;
-        for (index, entry) in frame.body.chunks(entry).enumerate() {
-            assert_eq!(entry[..4], (entry.len() as u32).to_be_bytes());
-            let (stamp, found) = Stamp::read(&entry[20..120]).unwrap();
+        assert_eq!(frame.header.fields.find("i").unwrap().cow(), "WAIT\u{1}true\u{2}");
+        assert!(frame.body.len() <= shape.frame_body_size());
+        let mut found = Written::default();
+        let mut sizes = Vec::new();
+        for (index, entry) in batch::entries(frame.body).enumerate() {
+            let entry = entry.unwrap();
+            let (stamp, checksum) = Stamp::read(entry.body).unwrap();
             assert_eq!(stamp.sequence, 77 * 3 + index as u64);
             assert_eq!(stamp.floor(), 70 * 3);
-            let properties = String::from_utf8(entry[122..].to_vec()).unwrap();
+            let properties = String::from_utf8_lossy(entry.properties.0);
             assert!(properties.contains(&format!("{:010X}\u{2}", stamp.sequence)), "{properties}");
-            combined ^= found;
+            found.checksum ^= checksum;
+            found.body_bytes += entry.body.len() as u32;
+            sizes.push(entry.body.len());
         }
-        assert_eq!(combined, checksum);
+        assert_eq!(found, written);
+        assert_eq!(sizes.len(), 3);
+        assert!(sizes.iter().any(|size| *size != sizes[0]), "{sizes:?}");
+    }
+
+    #[test]
+    fn sizes_of_a_range_are_in_the_frame() {
+        let mut shape = shape(Codec::Binary, 1);
+        shape.body.size_max = 150;
+        let frames = Frames::new(&shape, 2, 1);
+        let mut out = Vec::new();
+        let sizes: Vec<u32> =
+            (70..170).map(|request| frames.write(&Send { request, ..SEND }, &mut out).body_bytes).collect();
+        let mut rest = &out[..];
+        for size in sizes {
+            let (frame, length) = Frame::decode(rest).unwrap().unwrap();
+            assert_eq!(frame.body.len(), size as usize);
+            rest = &rest[length..];
+        }
+        assert!(rest.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use crate::journal::{Entry, JournalFeed, Outcome};
 use crate::meaning;
 use crate::phases::Phases;
 use crate::poller::Poller;
-use crate::produce::frames::{Frames, Send, SendShape};
+use crate::produce::frames::{Frames, Send, SendShape, Written};
 use crate::produce::pace::Pace;
 use crate::produce::sender::{Sender, queue_of};
 use crate::produce::window::{Waiting, Window};
@@ -54,7 +54,6 @@ struct Books<'a> {
     journal: Option<JournalFeed>,
     live: &'a Live,
     batch: u64,
-    bytes: u64,
     queues: usize,
     /// Whether answers still count: not after the end of the measured time.
     counting: bool,
@@ -83,7 +82,6 @@ impl<'a> Load<'a> {
             journal,
             live,
             batch: settings.shape.batch as u64,
-            bytes: (settings.shape.body_size * settings.shape.batch) as u64,
             queues: settings.queues,
             counting: true,
         };
@@ -250,13 +248,14 @@ impl<'a> Load<'a> {
             due_ns,
         };
         let Some(connection) = &mut sender.connection else { return };
-        let checksum = self.frames.write(&send, connection.output());
+        let written = self.frames.write(&send, connection.output());
         self.settings.budget -= 1;
         if self.settings.shape.oneway {
             sender.window.sent_oneway();
-            self.books.sent_oneway(&send, checksum);
+            self.books.sent_oneway(&send, written);
         } else {
-            sender.window.sent(Waiting { due_ns, checksum });
+            let Written { checksum, body_bytes } = written;
+            sender.window.sent(Waiting { due_ns, checksum, body_bytes });
         }
     }
 
@@ -340,7 +339,7 @@ impl Books<'_> {
         if stored {
             let latency_ns = now - waiting.due_ns.min(now);
             if self.counting {
-                self.tally.done(self.batch, self.bytes, latency_ns, now);
+                self.tally.done(self.batch, u64::from(waiting.body_bytes), latency_ns, now);
             } else {
                 // Late answers say how long they took; leaving them out would flatter the tail.
                 self.tally.latency(latency_ns);
@@ -369,16 +368,16 @@ impl Books<'_> {
         }
     }
 
-    fn sent_oneway(&mut self, send: &Send, checksum: u32) {
+    fn sent_oneway(&mut self, send: &Send, written: Written) {
         if self.counting {
-            self.tally.count(self.batch, self.bytes, send.due_ns);
+            self.tally.count(self.batch, u64::from(written.body_bytes), send.due_ns);
         }
         if let Some(journal) = &mut self.journal {
             journal.record(&Entry {
                 connection: send.connection,
                 queue: send.queue as u32,
                 request: send.request,
-                checksum,
+                checksum: written.checksum,
                 outcome: Outcome::Unanswered,
             });
         }

@@ -12,6 +12,7 @@ pub struct Waiting {
     /// When the send was due; zero means that nobody waits here.
     pub due_ns: u64,
     pub checksum: u32,
+    pub body_bytes: u32,
 }
 
 pub struct Window {
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     fn due(due_ns: u64) -> Waiting {
-        Waiting { due_ns, checksum: due_ns as u32 }
+        Waiting { due_ns, checksum: due_ns as u32, body_bytes: 0 }
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Ledger {
         let batch = u64::from(head.batch);
         let mut book = Run {
             batch,
-            filler: Filler::new(head.body_size as usize),
+            filler: Filler::new(head.body),
             connections: FxHashMap::default(),
             refused_requests: FxHashSet::default(),
         };
