@@ -27,7 +27,7 @@ pub struct StoreOptions {
     /// Blocks read from disk and index blocks kept in memory, per shard.
     pub read_cache_bytes: usize,
     /// How far ahead of the writer a segment is filled with zeros, so that a flush rewrites blocks instead of
-    /// allocating them.
+    /// allocating them. 0: not at all, segments are only allocated.
     pub zero_ahead_bytes: u64,
     /// Largest single write of the log: a group beyond it takes several, one after the other.
     pub write_bytes_max: usize,

@@ -87,6 +87,11 @@ impl<E: Env> Shard<E> {
     /// when half of the distance is used up and goes on to the whole, so that under load the zeros come in
     /// bursts of large pieces with few flushes, not in a piece behind every group.
     async fn write_zeros(&self, filling: &Cell<bool>) -> Result<bool, Error> {
+        if self.options.zero_ahead_bytes == 0 {
+            // Only a roll, which needs a spare segment, wakes the preparer then.
+            self.prepare_at.set(u32::MAX);
+            return Ok(false);
+        }
         let ahead = self.options.zero_ahead_bytes.min(self.options.segment_size_bytes) as u32;
         let (active, end, spare) = {
             let log = self.log.borrow();
