@@ -56,7 +56,8 @@ impl StoreOptions {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Opening a store checks them too; a tool may want to know before.
+    pub fn check(&self) -> Result<(), Error> {
         let bad = |text: String| Err(Error::BadOptions(text));
         let size = self.segment_size_bytes;
         if !(limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&size)
