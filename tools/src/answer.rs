@@ -37,6 +37,12 @@ impl<'a> SendAnswer<'a> {
         Ok(Some(answer))
     }
 
+    /// Another field of the answer, which is searched anew.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let (decoded, _) = Frame::decode(self.frame).ok()??;
+        decoded.header.fields.find(name).map(|value| value.cow().into_owned())
+    }
+
     /// What the server says about it; asked for only when something is new.
     pub fn remark(&self) -> String {
         match Frame::decode(self.frame) {

@@ -121,7 +121,7 @@ fn report(
     let measured = Measured { started_at_ms, seconds, cpu };
     let output = args.output.clone();
     let mut report = Report::new("end-to-end", &output, args, target, &tally, measured);
-    report.answer_latency_us = Latency::of(&produced.tally);
+    report.answer_latency_us = Latency::of(&produced.tally.latency);
     report.publish(&output)?;
     Ok(passed)
 }

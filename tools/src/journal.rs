@@ -41,6 +41,10 @@ pub enum Outcome {
     Refused { code: i32 },
     /// Sent, and no answer came: it may be there or not, but not twice.
     Unanswered,
+    /// Taken, and to be stored where nobody knows yet: a delayed message, or a transaction that was committed.
+    Promised,
+    /// A transaction that was rolled back: it must never be seen.
+    RolledBack,
     /// The connection made `request` requests in all; nothing beyond can exist.
     Closed,
 }
@@ -69,6 +73,8 @@ impl Entry {
             Outcome::Refused { code } => (2, -1, code),
             Outcome::Unanswered => (3, -1, 0),
             Outcome::Closed => (4, -1, 0),
+            Outcome::Promised => (5, -1, 0),
+            Outcome::RolledBack => (6, -1, 0),
         };
         let mut bytes = [0; ENTRY_BYTES];
         bytes[0..4].copy_from_slice(&(kind << 24 | self.connection & 0xff_ffff).to_be_bytes());
@@ -88,6 +94,8 @@ impl Entry {
             2 => Outcome::Refused { code: word(24) as i32 },
             3 => Outcome::Unanswered,
             4 => Outcome::Closed,
+            5 => Outcome::Promised,
+            6 => Outcome::RolledBack,
             _ => return None,
         };
         Some(Self {
@@ -274,6 +282,8 @@ mod tests {
             Outcome::Refused { code: -3 },
             Outcome::Unanswered,
             Outcome::Closed,
+            Outcome::Promised,
+            Outcome::RolledBack,
         ];
         let entries: Vec<Entry> = (0..10_000u64)
             .map(|request| Entry {
@@ -281,7 +291,7 @@ mod tests {
                 queue: 5,
                 request,
                 checksum: !0,
-                outcome: outcomes[request as usize % 4],
+                outcome: outcomes[request as usize % outcomes.len()],
             })
             .collect();
         let mut feed = writer.feed();

@@ -5,12 +5,14 @@ pub mod load;
 pub mod pace;
 pub mod properties;
 pub mod sender;
+pub mod transaction;
 pub mod window;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rmq_protocol::sys_flag;
 use serde::Serialize;
 
 use crate::body::mix;
@@ -18,12 +20,13 @@ use crate::cli::{CodecName, OutputArgs, parse_duration, seconds};
 use crate::clock::{monotonic_ns, wall_ms};
 use crate::error::Error;
 use crate::journal::{JournalHead, JournalWriter};
-use crate::payload::PayloadArgs;
+use crate::payload::{PayloadArgs, parse_ratio};
 use crate::phases::Phases;
 use crate::produce::frames::SendShape;
-use crate::produce::load::{Load, LoadSettings};
+use crate::produce::load::{Load, LoadSettings, Promise};
 use crate::produce::pace::Pace;
 use crate::produce::properties::PropertyShape;
+use crate::produce::transaction::TransactionShape;
 use crate::progress;
 use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
@@ -79,6 +82,15 @@ pub struct LoadArgs {
     /// Ask for no answers
     #[arg(long)]
     pub oneway: bool,
+    /// Messages come to consumers later: level 1 is 1 s, 2 is 5 s, 3 is 10 s, ... unless the broker says otherwise
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub delay_level: Option<u32>,
+    /// Each message is a transaction: a half message, then the request that commits it; latency is that of both
+    #[arg(long, conflicts_with_all = ["oneway", "delay_level"])]
+    pub transaction: bool,
+    /// Share of the transactions that is rolled back instead
+    #[arg(long, value_name = "RATIO", default_value_t = 0.0, value_parser = parse_ratio, requires = "transaction")]
+    pub rollback: f64,
     /// How headers are written
     #[arg(long, value_enum, default_value_t = CodecName::Json)]
     pub codec: CodecName,
@@ -188,6 +200,11 @@ impl LoadArgs {
                 self.batch, self.payload.body_size
             )));
         }
+        if self.batch > 1 && (self.transaction || self.delay_level.is_some()) {
+            return Err(Error::Usage(String::from(
+                "messages of a batch can neither be delayed nor be transactions: use --batch 1",
+            )));
+        }
         if self.messages.is_some_and(|messages| messages % u64::from(self.batch) != 0) {
             return Err(Error::Usage(format!("--messages must be a multiple of --batch {}", self.batch)));
         }
@@ -209,6 +226,13 @@ impl LoadArgs {
 
     fn shape(&self, topic: &str) -> SendShape {
         let body = self.payload.body_shape(self.run.unwrap_or_default());
+        let mut fixed = self.payload.fixed_properties();
+        if let Some(level) = self.delay_level {
+            fixed.push_str(&format!("DELAY\u{1}{level}\u{2}"));
+        }
+        if self.transaction {
+            fixed.push_str(&format!("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{}\u{2}", self.group));
+        }
         SendShape {
             topic: topic.to_owned(),
             group: self.group.clone(),
@@ -218,12 +242,26 @@ impl LoadArgs {
                 keys: self.payload.keys,
                 tags: self.payload.tags,
                 seed: body.seed,
-                fixed: self.payload.fixed_properties(),
+                fixed,
             },
             body,
             batch: self.batch as usize,
             oneway: self.oneway,
-            sys_flag: 0,
+            sys_flag: if self.transaction { sys_flag::TRANSACTION_PREPARED } else { 0 },
+        }
+    }
+
+    fn promise(&self, target: &Target) -> Promise {
+        match self.delay_level {
+            _ if self.transaction => Promise::Half(TransactionShape {
+                topic: target.topic.clone(),
+                group: self.group.clone(),
+                codec: self.codec.codec(),
+                rollback: self.rollback,
+                seed: self.payload.seed.or(self.run).unwrap_or_default(),
+            }),
+            Some(_) => Promise::Delayed,
+            None => Promise::Stored,
         }
     }
 
@@ -252,6 +290,7 @@ impl LoadArgs {
                 .map(|rate| Pace::new(rate / f64::from(self.batch), phases.start_ns, thread, threads)),
             budget,
             timeout_ns: self.timeout.as_nanos() as u64,
+            promise: self.promise(target),
         }
     }
 }

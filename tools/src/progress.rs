@@ -83,7 +83,8 @@ fn worst_us(live: &[Live], of: impl Fn(&Live) -> &std::sync::atomic::AtomicU64) 
 }
 
 fn show(at_s: u64, rate: f64, messages: u64, live: &[Live], terminal: bool) {
-    let failures: u64 = live.iter().map(|live| live.failures.load(Ordering::Relaxed)).sum();
+    let all: Vec<&Live> = live.iter().collect();
+    let failures: u64 = Live::failures(&all).values().sum();
     let (p50_us, p99_us, max_us) = (
         mean_us(live, |live| &live.p50_ns),
         worst_us(live, |live| &live.p99_ns),

@@ -1,5 +1,6 @@
 //! What a run found, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
@@ -9,6 +10,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::OutputArgs;
+use crate::compare::decimal;
 use crate::cpu::CpuSeconds;
 use crate::error::Error;
 use crate::histogram_log;
@@ -33,6 +35,15 @@ pub struct Report<S> {
     /// Where `latency_us` is until a consumer has the message: how long the answer to the send took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_latency_us: Option<Latency>,
+    /// How long the parts took that each request is made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// How many messages consumers were behind in the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// What else was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<Fact>,
     /// The whole distribution, in steps that grow finer towards the tail.
     pub percentiles: Vec<Percentile>,
     pub errors: Vec<ErrorLine>,
@@ -54,6 +65,19 @@ pub struct Latency {
     pub max: f64,
 }
 
+#[derive(Serialize, Deserialize)]
+pub struct Step {
+    pub name: String,
+    pub latency_us: Latency,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+}
+
 /// So many percent of all latencies were at most this long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
@@ -68,6 +92,8 @@ pub struct ErrorLine {
     pub meaning: &'static str,
     pub count: u64,
     pub first_remark: String,
+    /// As in the errors of a second.
+    pub label: String,
 }
 
 #[derive(Serialize)]
@@ -115,8 +141,11 @@ impl<S: Serialize> Report<S> {
             bytes: tally.bytes,
             messages_per_second: tally.messages as f64 / seconds,
             megabytes_per_second: tally.bytes as f64 / 1e6 / seconds,
-            latency_us: Latency::of(tally),
+            latency_us: Latency::of(&tally.latency),
             answer_latency_us: None,
+            steps: tally.steps.iter().filter_map(|(name, latency)| Step::of(name, latency)).collect(),
+            lag: tally.lag,
+            facts: Vec::new(),
             percentiles: percentiles(tally),
             errors: errors(tally),
             anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
@@ -161,17 +190,33 @@ impl<S: Serialize> Report<S> {
     }
 
     fn csv(&self) -> String {
-        let mut csv = String::from("second,messages,failures,p50_us,p99_us,max_us\n");
-        for second in &self.per_second {
-            let Second { at_s, messages, failures, p50_us, p99_us, max_us } = second;
-            let _ = writeln!(csv, "{at_s},{messages},{failures},{p50_us},{p99_us},{max_us}");
+        let failures: BTreeMap<&str, u64> =
+            self.errors.iter().map(|error| (error.label.as_str(), error.count)).collect();
+        let lag = |lag: Option<u64>| lag.map_or(String::new(), |lag| lag.to_string());
+        let mut csv = String::from("second,messages,failures,p50_us,p99_us,p999_us,max_us,lag");
+        for label in failures.keys() {
+            let _ = write!(csv, ",{label}");
         }
-        let failures: u64 = self.errors.iter().map(|error| error.count).sum();
-        let (p50, p99, max) = self
+        for second in &self.per_second {
+            let Second { at_s, messages, failures: failed, p50_us, p99_us, p999_us, max_us, .. } = second;
+            let _ = write!(
+                csv,
+                "\n{at_s},{messages},{failed},{p50_us},{p99_us},{p999_us},{max_us},{}",
+                lag(second.lag)
+            );
+            for &label in failures.keys() {
+                let _ = write!(csv, ",{}", second.errors.get(label).copied().unwrap_or(0));
+            }
+        }
+        let [p50, p99, p999, max] = self
             .latency_us
             .as_ref()
-            .map_or((0.0, 0.0, 0.0), |latency| (latency.p50, latency.p99, latency.max));
-        let _ = write!(csv, "total,{},{failures},{p50},{p99},{max}", self.messages);
+            .map_or([0.0; 4], |latency| [latency.p50, latency.p99, latency.p999, latency.max]);
+        let failed: u64 = failures.values().sum();
+        let _ = write!(csv, "\ntotal,{},{failed},{p50},{p99},{p999},{max},{}", self.messages, lag(self.lag));
+        for count in failures.values() {
+            let _ = write!(csv, ",{count}");
+        }
         csv
     }
 
@@ -203,6 +248,19 @@ impl<S: Serialize> Report<S> {
                 latency.p50, latency.p90, latency.p99, latency.p999, latency.max, latency.mean
             );
         }
+        for Step { name, latency_us: latency } in &self.steps {
+            let _ = writeln!(
+                text,
+                "    {name} us: {} times   p50 {:.0}   p90 {:.0}   p99 {:.0}   p999 {:.0}   max {:.0}",
+                latency.count, latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+            );
+        }
+        if let Some(lag) = self.lag {
+            let _ = writeln!(text, "  consumers behind by {lag} messages in the end");
+        }
+        for Fact { name, value, unit } in &self.facts {
+            let _ = writeln!(text, "  {name}: {} {unit}", decimal(*value));
+        }
         let _ = write!(
             text,
             "  cpu: client {:.2} s, {:.2} us/message",
@@ -226,9 +284,15 @@ impl<S: Serialize> Report<S> {
     }
 }
 
+impl Step {
+    fn of(name: &str, latency: &Histogram<u64>) -> Option<Self> {
+        Some(Self { name: name.to_owned(), latency_us: Latency::of(latency)? })
+    }
+}
+
 impl Latency {
-    pub fn of(tally: &Tally) -> Option<Self> {
-        let histogram = &tally.latency;
+    /// In microseconds, of a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
         (!histogram.is_empty()).then(|| Self {
             count: histogram.len(),
@@ -268,6 +332,7 @@ fn errors(tally: &Tally) -> Vec<ErrorLine> {
             meaning: failure.meaning(),
             count: counted.count,
             first_remark: counted.remark.clone(),
+            label: failure.label(),
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
@@ -32,6 +33,14 @@ impl Failure {
         }
     }
 
+    /// Short and distinct, for columns and keys.
+    pub fn label(self) -> String {
+        match self {
+            Self::Code(code) => format!("{} {code}", self.name()),
+            _ => self.name().to_owned(),
+        }
+    }
+
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Code(code) => meaning::meaning(code),
@@ -53,7 +62,7 @@ pub struct FailureCount {
 
 /// One whole second of the measured time. Of several threads, the median is their mean weighted by messages, and
 /// the tail is that of the slowest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Second {
     pub at_s: u64,
     pub messages: u64,
@@ -62,7 +71,15 @@ pub struct Second {
     pub failures: u64,
     pub p50_us: f64,
     pub p99_us: f64,
+    #[serde(default)]
+    pub p999_us: f64,
     pub max_us: f64,
+    /// How many messages consumers were behind the ends of their queues when the second was over, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// The failures, by response code or what else it was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors: BTreeMap<String, u64>,
 }
 
 impl Second {
@@ -70,10 +87,19 @@ impl Second {
         let messages = (self.messages + other.messages).max(1) as f64;
         self.p50_us = (self.p50_us * self.messages as f64 + other.p50_us * other.messages as f64) / messages;
         self.p99_us = self.p99_us.max(other.p99_us);
+        self.p999_us = self.p999_us.max(other.p999_us);
         self.max_us = self.max_us.max(other.max_us);
+        self.lag = sum(self.lag, other.lag);
+        for (label, count) in &other.errors {
+            *self.errors.entry(label.clone()).or_default() += count;
+        }
         self.messages += other.messages;
         self.failures += other.failures;
     }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    if one.is_none() { other } else { one.map(|one| one + other.unwrap_or(0)) }
 }
 
 pub struct Tally {
@@ -86,17 +112,23 @@ pub struct Tally {
     pub last_ns: u64,
     pub failures: BTreeMap<Failure, FailureCount>,
     pub anomalies: BTreeMap<&'static str, u64>,
+    /// Latencies of the parts that a request is made of, where it has several.
+    pub steps: BTreeMap<&'static str, Histogram<u64>>,
     pub seconds: Vec<Second>,
+    /// How many messages consumers are behind the ends of their queues, once it is known.
+    pub lag: Option<u64>,
+    /// Requests that wait for their answer.
+    pub in_flight: u64,
     /// Messages and failures of the seconds that are over.
-    seen: (u64, u64),
+    seen: (u64, BTreeMap<Failure, u64>),
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order and 3 is allowed")
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
-                .expect("the bounds are in order and 3 is allowed")
-        };
         Self {
             latency: histogram(),
             recent: histogram(),
@@ -106,8 +138,11 @@ impl Default for Tally {
             last_ns: 0,
             failures: BTreeMap::new(),
             anomalies: BTreeMap::new(),
+            steps: BTreeMap::new(),
             seconds: Vec::new(),
-            seen: (0, 0),
+            lag: None,
+            in_flight: 0,
+            seen: (0, BTreeMap::new()),
         }
     }
 }
@@ -130,6 +165,11 @@ impl Tally {
         self.recent.saturating_record(latency_ns);
     }
 
+    /// One part of a request, such as a connect, has taken this long.
+    pub fn step(&mut self, name: &'static str, latency_ns: u64) {
+        self.steps.entry(name).or_insert_with(histogram).saturating_record(latency_ns);
+    }
+
     pub fn failed(&mut self, failure: Failure, remark: impl FnOnce() -> String) {
         self.failures.entry(failure).or_insert_with(|| FailureCount { count: 0, remark: remark() }).count +=
             1;
@@ -142,27 +182,41 @@ impl Tally {
     /// Keeps the running second, folds it into the whole and shows it to the progress line.
     pub fn second_over(&mut self, live: &Live) {
         let at = |quantile| self.recent.value_at_quantile(quantile);
-        let (p50_ns, p99_ns, max_ns) = (at(0.5), at(0.99), self.recent.max());
+        let (p50_ns, p99_ns, p999_ns, max_ns) = (at(0.5), at(0.99), at(0.999), self.recent.max());
         live.p50_ns.store(p50_ns, Ordering::Relaxed);
         live.p99_ns.store(p99_ns, Ordering::Relaxed);
+        live.p999_ns.store(p999_ns, Ordering::Relaxed);
         live.max_ns.store(max_ns, Ordering::Relaxed);
-        let now = (self.messages, self.failures());
+        let mut errors = BTreeMap::new();
+        for (failure, counted) in &self.failures {
+            let seen = self.seen.1.insert(*failure, counted.count).unwrap_or(0);
+            if counted.count > seen {
+                errors.insert(failure.label(), counted.count - seen);
+            }
+        }
         self.seconds.push(Second {
             at_s: self.seconds.len() as u64,
-            messages: now.0 - self.seen.0,
-            failures: now.1 - self.seen.1,
+            messages: self.messages - self.seen.0,
+            failures: errors.values().sum(),
             p50_us: p50_ns as f64 / 1e3,
             p99_us: p99_ns as f64 / 1e3,
+            p999_us: p999_ns as f64 / 1e3,
             max_us: max_ns as f64 / 1e3,
+            lag: self.lag,
+            errors,
         });
-        self.seen = now;
+        self.seen.0 = self.messages;
         self.fold();
         self.show(live);
     }
 
     pub fn show(&self, live: &Live) {
         live.messages.store(self.messages, Ordering::Relaxed);
-        live.failures.store(self.failures(), Ordering::Relaxed);
+        live.in_flight.store(self.in_flight, Ordering::Relaxed);
+        live.lag.store(self.lag.unwrap_or(LAG_UNKNOWN), Ordering::Relaxed);
+        let mut failures = live.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.clear();
+        failures.extend(self.failures.iter().map(|(&failure, counted)| (failure, counted.count)));
     }
 
     pub fn failures(&self) -> u64 {
@@ -181,7 +235,12 @@ impl Tally {
         self.requests += other.requests;
         self.bytes += other.bytes;
         self.last_ns = self.last_ns.max(other.last_ns);
+        self.lag = sum(self.lag, other.lag);
         self.merge_failures(&other);
+        for (name, latency) in &other.steps {
+            let all = self.steps.entry(name).or_insert_with(histogram);
+            all.add(latency).expect("both have the same bounds");
+        }
         // A thread that used up its messages early has fewer seconds than the others.
         let common = self.seconds.len().min(other.seconds.len());
         for (second, more) in self.seconds.iter_mut().zip(&other.seconds) {
@@ -205,14 +264,51 @@ impl Tally {
     }
 }
 
+const LAG_UNKNOWN: u64 = u64::MAX;
+
 /// What a thread shows while it runs.
-#[derive(Default)]
 pub struct Live {
     pub messages: AtomicU64,
-    pub failures: AtomicU64,
+    pub in_flight: AtomicU64,
+    lag: AtomicU64,
+    failures: Mutex<Vec<(Failure, u64)>>,
     pub p50_ns: AtomicU64,
     pub p99_ns: AtomicU64,
+    pub p999_ns: AtomicU64,
     pub max_ns: AtomicU64,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            messages: zero(),
+            in_flight: zero(),
+            lag: AtomicU64::new(LAG_UNKNOWN),
+            failures: Mutex::default(),
+            p50_ns: zero(),
+            p99_ns: zero(),
+            p999_ns: zero(),
+            max_ns: zero(),
+        }
+    }
+}
+
+impl Live {
+    pub fn lag(&self) -> Option<u64> {
+        Some(self.lag.load(Ordering::Relaxed)).filter(|lag| *lag != LAG_UNKNOWN)
+    }
+
+    /// Failures of all these, by what they were.
+    pub fn failures(all: &[&Self]) -> BTreeMap<Failure, u64> {
+        let mut sums = BTreeMap::new();
+        for live in all {
+            for &(failure, count) in live.failures.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                *sums.entry(failure).or_default() += count;
+            }
+        }
+        sums
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +324,8 @@ mod tests {
         two.done(1, 10, 500_000, 1);
         two.failed(Failure::Timeout, String::new);
         two.second_over(&live);
+        two.lag = Some(7);
+        two.step("connect", 5000);
         two.done(5, 50, 900_000, 2);
         two.second_over(&live);
         one.merge(two);
@@ -237,5 +335,11 @@ mod tests {
         assert!((one.seconds[0].p50_us - 200.0).abs() < 1.0, "{:?}", one.seconds[0]);
         assert!((one.seconds[0].p99_us - 500.0).abs() < 1.0, "{:?}", one.seconds[0]);
         assert_eq!(one.latency.len(), 3);
+        assert_eq!(one.seconds[0].errors, BTreeMap::from([(String::from("TIMEOUT"), 1)]));
+        assert!(one.seconds[1].errors.is_empty());
+        assert_eq!((one.seconds[0].lag, one.seconds[1].lag, one.lag), (None, Some(7), Some(7)));
+        assert_eq!(one.steps["connect"].len(), 1);
+        let shown = Live::failures(&[&live, &live]);
+        assert_eq!(shown, BTreeMap::from([(Failure::Timeout, 2)]));
     }
 }

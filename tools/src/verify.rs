@@ -5,7 +5,7 @@ pub mod inspector;
 pub mod ledger;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::parse_duration;
 use crate::consume::PullArgs;
 use crate::error::Error;
-use crate::phases::Phases;
+use crate::phases::{self, Phases};
 use crate::pull::{Pull, PullRange};
 use crate::report::write_file;
 use crate::tally::{Live, Tally};
@@ -31,6 +31,10 @@ pub struct VerifyArgs {
     /// Which order to insist on
     #[arg(long, value_enum, default_value_t = Order::Answered)]
     pub order: Order,
+    /// Wait this long for delayed messages that have not come yet
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "TIME")]
+    #[serde(serialize_with = "crate::cli::seconds_of")]
+    pub wait: Duration,
     /// Give up after this long
     #[arg(long, value_parser = parse_duration, default_value = "10m", value_name = "TIME")]
     #[serde(serialize_with = "crate::cli::seconds_of")]
@@ -65,7 +69,7 @@ pub fn exec(args: &VerifyArgs) -> Result<bool, Error> {
         ledger.add(path)?;
     }
     let inspector = Inspector::new(&target.topic, args.order, ledger);
-    let (_, verdict) = inspect(inspector, &target, &args.pull, args.limit)?;
+    let verdict = inspect_patiently(inspector, &target, args)?;
     let json = serde_json::to_string_pretty(&verdict).expect("a verdict is plain data");
     match &args.json {
         Some(path) if path.as_os_str() == "-" => println!("{json}"),
@@ -76,6 +80,21 @@ pub fn exec(args: &VerifyArgs) -> Result<bool, Error> {
         None => println!("{}", verdict.text()),
     }
     Ok(verdict.clean && verdict.complete)
+}
+
+/// Reads on while there is something that may still come.
+fn inspect_patiently(mut inspector: Inspector, target: &Target, args: &VerifyArgs) -> Result<Verdict, Error> {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let started = Instant::now();
+    loop {
+        let verdict;
+        (inspector, verdict) = inspect(inspector, target, &args.pull, args.limit)?;
+        let over = started.elapsed() >= args.wait || phases::is_interrupted();
+        if over || inspector.ledger().promised() == 0 {
+            return Ok(verdict);
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Reads all queues from where the inspector stopped (at first: their beginning) to their present end.
@@ -108,6 +127,7 @@ pub fn inspect(
 impl Verdict {
     fn new(inspector: &mut Inspector, target: &Target, complete: bool, seconds: f64, tally: &Tally) -> Self {
         let mut findings = inspector.findings.clone();
+        findings.examples.extend_from_slice(inspector.open_ends());
         if !complete {
             findings.examples.extend(tally.failures.iter().map(|(failure, counted)| {
                 format!(

@@ -146,6 +146,50 @@ fn a_send_without_an_answer_may_be_stored_once() {
 }
 
 #[test]
+fn committed_transactions_are_there_and_others_are_not() {
+    let more = ["--transaction", "--rollback", "0.25", "--seed", "1", "--tags", "2"];
+    let (produced, verified, passed) = produce_and_verify("transaction", Fault::None, &more);
+    assert!(passed, "{verified:#}");
+    assert_eq!(produced["messages"], 4000);
+    let count = |produced: &Value, name: &str| {
+        let mut steps = produced["steps"].as_array().unwrap().iter();
+        steps.find(|step| step["name"] == name).unwrap()["latency_us"]["count"].as_u64().unwrap()
+    };
+    let rolled_back = count(&produced, "rollback");
+    assert!((900..1100).contains(&rolled_back), "{rolled_back}");
+    assert_eq!(count(&produced, "half message"), 4000);
+    assert_eq!(count(&produced, "commit"), 4000 - rolled_back);
+    assert_eq!(verified["acknowledged"], 4000 - rolled_back);
+    assert_eq!(verified["verified"], 4000 - rolled_back);
+
+    let (produced, verified, passed) = produce_and_verify("commit-all", Fault::CommitAll, &more);
+    assert!(!passed);
+    assert_eq!(verified["invented"], count(&produced, "rollback"), "{verified:#}");
+}
+
+#[test]
+fn a_broker_without_transactions_is_reported_by_its_code() {
+    let (produced, verified, passed) =
+        produce_and_verify("no-transactions", Fault::NoTransactions, &["--transaction"]);
+    assert!(passed, "{verified:#}");
+    assert_eq!((&produced["messages"], &verified["refused"]), (&0.into(), &4000.into()));
+    let error = &produced["errors"][0];
+    assert_eq!((error["code"].as_i64(), error["count"].as_u64()), (Some(16), Some(4000)), "{error:#}");
+    assert_eq!(error["label"], "NO_PERMISSION 16");
+    assert_eq!(error["first_remark"], "transactions are not supported");
+}
+
+#[test]
+fn delayed_messages_may_be_anywhere_but_must_be_somewhere() {
+    let (produced, verified, passed) = produce_and_verify("delay", Fault::None, &["--delay-level", "1"]);
+    assert!(passed, "{verified:#}");
+    assert_eq!((&produced["messages"], &verified["verified"]), (&4000.into(), &4000.into()));
+    let (_, verified, passed) = produce_and_verify("delay-lose", Fault::Lose(1000), &["--delay-level", "1"]);
+    assert!(!passed);
+    assert_eq!(verified["missing"], 1, "{verified:#}");
+}
+
+#[test]
 fn oneway_sends_all_leave() {
     let broker = FakeBroker::start(2, true, Fault::None);
     let address = broker.address.to_string();
@@ -407,6 +451,9 @@ fn bad_command_lines_say_what_is_wrong() {
         (&["produce", "--body-size", "8"][..], "from 40 bytes"),
         (&["produce", "--body-size", "200-100"], "ends before it begins"),
         (&["produce", "--compressible", "2"], "from 0 to 1"),
+        (&["produce", "--transaction", "--oneway"], "cannot be used with"),
+        (&["produce", "--transaction", "--batch", "2"], "--batch 1"),
+        (&["produce", "--rollback", "0.5"], "--transaction"),
         (&["produce", "--property", "TAGS=A"], "flag of its own"),
         (&["produce", "--property-bytes", "32000", "--property", "a=b"], "bytes of properties"),
         (&["produce", "--rate", "0"], "number from"),

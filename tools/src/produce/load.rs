@@ -14,6 +14,7 @@ use crate::poller::Poller;
 use crate::produce::frames::{Frames, Send, SendShape, Written};
 use crate::produce::pace::Pace;
 use crate::produce::sender::{Sender, queue_of};
+use crate::produce::transaction::{Half, TransactionShape, Transactions};
 use crate::produce::window::{Waiting, Window};
 use crate::tally::{Failure, Live, Tally};
 
@@ -34,7 +35,22 @@ pub struct LoadSettings {
     /// How many requests this thread makes at most.
     pub budget: u64,
     pub timeout_ns: u64,
+    pub promise: Promise,
 }
+
+/// What an acknowledgement means.
+pub enum Promise {
+    /// The message is at the offset that it names.
+    Stored,
+    /// The message comes to its queue later, at an offset that nobody tells.
+    Delayed,
+    /// A transaction has begun, and is to be ended.
+    Half(TransactionShape),
+}
+
+const HALF_STEP: &str = "half message";
+const COMMIT_STEP: &str = "commit";
+const ROLLBACK_STEP: &str = "rollback";
 
 pub struct Load<'a> {
     settings: LoadSettings,
@@ -57,6 +73,8 @@ struct Books<'a> {
     queues: usize,
     /// Whether answers still count: not after the end of the measured time.
     counting: bool,
+    delayed: bool,
+    transactions: Option<Transactions>,
 }
 
 impl<'a> Load<'a> {
@@ -84,6 +102,11 @@ impl<'a> Load<'a> {
             batch: settings.shape.batch as u64,
             queues: settings.queues,
             counting: true,
+            delayed: matches!(settings.promise, Promise::Delayed),
+            transactions: match &settings.promise {
+                Promise::Half(shape) => Some(Transactions::new(shape.clone())),
+                _ => None,
+            },
         };
         Ok(Self {
             settings,
@@ -190,6 +213,10 @@ impl<'a> Load<'a> {
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
         }
+        if let Some(transactions) = &mut self.books.transactions {
+            transactions.take_requests(connection.output());
+            self.flush(token)?;
+        }
         Ok(open)
     }
 
@@ -278,6 +305,9 @@ impl<'a> Load<'a> {
     fn note_loss(&mut self, token: usize, served: io::Result<()>) {
         let Err(error) = served else { return };
         let sender = &mut self.senders[token];
+        if let Some(transactions) = &mut self.books.transactions {
+            transactions.forget(sender.number);
+        }
         let unanswered = sender.close(&mut self.books.journal, self.settings.queues, monotonic_ns());
         let failure = match error.kind() {
             io::ErrorKind::InvalidData => Failure::NotAnAnswer,
@@ -306,6 +336,11 @@ impl<'a> Load<'a> {
                 self.note_loss(token, filled);
             }
         }
+        self.show();
+    }
+
+    fn show(&mut self) {
+        self.books.tally.in_flight = self.senders.iter().map(|sender| sender.window.waiting() as u64).sum();
         self.books.tally.show(self.books.live);
     }
 
@@ -316,7 +351,7 @@ impl<'a> Load<'a> {
                 self.books.tally.failed(Failure::Timeout, String::new);
             }
         }
-        self.books.tally.show(self.books.live);
+        self.show();
     }
 }
 
@@ -331,13 +366,25 @@ fn can_send(sender: &Sender, oneway: bool) -> bool {
 
 impl Books<'_> {
     fn settle(&mut self, number: u32, window: &mut Window, answer: &SendAnswer<'_>, now: u64) {
+        if self.transactions.is_some() && self.begun(number, window, answer, now) {
+            return;
+        }
         let Some((request, waiting)) = window.answered(answer.opaque) else {
             self.tally.anomaly("answers that nobody waited for any more");
             return;
         };
-        let stored = meaning::is_stored(answer.code);
-        if stored {
+        let half = match &mut self.transactions {
+            Some(transactions) => transactions.ended(number, request),
+            None => None,
+        };
+        // A half message that was not followed by an end is none of the messages that count.
+        let done = meaning::is_stored(answer.code) && half.is_some() == self.transactions.is_some();
+        if done {
             let latency_ns = now - waiting.due_ns.min(now);
+            if let Some(half) = half {
+                let step = if half.rollback { ROLLBACK_STEP } else { COMMIT_STEP };
+                self.tally.step(step, now - half.answered_ns.min(now));
+            }
             if self.counting {
                 self.tally.done(self.batch, u64::from(waiting.body_bytes), latency_ns, now);
             } else {
@@ -348,16 +395,10 @@ impl Books<'_> {
         if answer.code != 0 {
             self.tally.failed(Failure::Code(answer.code), || answer.remark());
         }
-        if let Some(journal) = &mut self.journal {
+        if self.journal.is_some() {
+            let outcome = self.outcome(half, done, answer);
             let expected = queue_of(number, request, self.queues) as u32;
-            let outcome = match (stored, answer.offset) {
-                (true, Some(offset)) => Outcome::Acknowledged { offset },
-                (true, None) => {
-                    self.tally.anomaly("acknowledgements without an offset");
-                    Outcome::Unanswered
-                }
-                (false, _) => Outcome::Refused { code: answer.code },
-            };
+            let Some(journal) = &mut self.journal else { return };
             journal.record(&Entry {
                 connection: number,
                 queue: answer.queue.unwrap_or(expected),
@@ -366,6 +407,44 @@ impl Books<'_> {
                 outcome,
             });
         }
+    }
+
+    fn outcome(&mut self, half: Option<Half>, done: bool, answer: &SendAnswer<'_>) -> Outcome {
+        match (half, done, answer.offset) {
+            (Some(Half { rollback: true, .. }), true, _) => Outcome::RolledBack,
+            (Some(_), true, _) => Outcome::Promised,
+            // A half message that could not be ended may still be committed or not.
+            (Some(_), false, _) => Outcome::Unanswered,
+            (None, true, _) if self.delayed => Outcome::Promised,
+            (None, true, Some(offset)) => Outcome::Acknowledged { offset },
+            (None, true, None) => {
+                self.tally.anomaly("acknowledgements without an offset");
+                Outcome::Unanswered
+            }
+            (None, false, _) if self.transactions.is_some() && answer.code == 0 => Outcome::Unanswered,
+            (None, false, _) => Outcome::Refused { code: answer.code },
+        }
+    }
+
+    /// Takes the answer to a half message; `true`: it is stored, and the request that ends it is on its way.
+    fn begun(&mut self, number: u32, window: &Window, answer: &SendAnswer<'_>, now: u64) -> bool {
+        let (Some(transactions), Some((request, waiting))) =
+            (&mut self.transactions, window.find(answer.opaque))
+        else {
+            return false;
+        };
+        if !meaning::is_stored(answer.code) || transactions.is_open(number, request) {
+            return false;
+        }
+        if transactions.end(number, request, answer, now).is_none() {
+            self.tally.anomaly("half messages acknowledged without their place");
+            return false;
+        }
+        self.tally.step(HALF_STEP, now - waiting.due_ns.min(now));
+        if answer.code != 0 {
+            self.tally.failed(Failure::Code(answer.code), || answer.remark());
+        }
+        true
     }
 
     fn sent_oneway(&mut self, send: &Send, written: Written) {
@@ -385,8 +464,11 @@ impl Books<'_> {
 
     fn expire(&mut self, sender: &mut Sender, before_ns: u64) {
         let (number, queues) = (sender.number, self.queues);
-        let Self { tally, journal, .. } = self;
+        let Self { tally, journal, transactions, .. } = self;
         sender.window.expire(before_ns, |request, waiting| {
+            if let Some(transactions) = transactions {
+                transactions.ended(number, request);
+            }
             tally.failed(Failure::Timeout, String::new);
             if let Some(journal) = journal {
                 journal.record(&Entry {

@@ -68,12 +68,21 @@ impl Window {
 
     /// The request that this answer settles; `None` for one that nobody waits for any more.
     pub fn answered(&mut self, opaque: i32) -> Option<(u64, Waiting)> {
+        let request = self.request(opaque)?;
+        self.settle(request).map(|waiting| (request, waiting))
+    }
+
+    /// The request that waits for this answer, and goes on waiting.
+    pub fn find(&self, opaque: i32) -> Option<(u64, Waiting)> {
+        let request = self.request(opaque)?;
+        let waiting = self.ring[self.slot(request)];
+        (waiting.due_ns != 0).then_some((request, waiting))
+    }
+
+    fn request(&self, opaque: i32) -> Option<u64> {
         let low = u64::try_from(opaque.checked_sub(OPAQUE_FIRST)?).ok()?;
         let request = self.floor + (low.wrapping_sub(self.floor) & (OPAQUE_COUNT - 1));
-        if request >= self.next {
-            return None;
-        }
-        self.settle(request).map(|waiting| (request, waiting))
+        (request < self.next).then_some(request)
     }
 
     /// Gives up all that were due before `before_ns`.
@@ -120,8 +129,10 @@ mod tests {
             window.sent(due(number));
         }
         assert!(!window.has_room());
+        assert_eq!(window.find(Window::opaque(1)), Some((1, due(2))));
         assert_eq!(window.answered(Window::opaque(1)), Some((1, due(2))));
         assert_eq!(window.answered(Window::opaque(1)), None);
+        assert_eq!(window.find(Window::opaque(1)), None);
         assert_eq!((window.floor(), window.waiting()), (0, 2));
         assert_eq!(window.answered(Window::opaque(0)), Some((0, due(1))));
         assert_eq!(window.floor(), 2);

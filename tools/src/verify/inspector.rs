@@ -42,7 +42,7 @@ pub struct Findings {
     pub reordered: u64,
     /// Offsets that are skipped or come twice.
     pub gaps: u64,
-    /// Records that nobody sent: a number beyond what its connection reached.
+    /// Records that nobody sent (a number beyond what its connection reached), or that were rolled back.
     pub invented: u64,
     /// Unanswered ones that were stored, which is allowed.
     pub unanswered_stored: u64,
@@ -59,6 +59,7 @@ pub struct Inspector {
     ledger: Ledger,
     queues: FxHashMap<u32, Queue>,
     pub findings: Findings,
+    open_ends: Vec<String>,
 }
 
 #[derive(Default)]
@@ -80,6 +81,7 @@ impl Inspector {
             ledger,
             queues: FxHashMap::default(),
             findings: Findings::default(),
+            open_ends: Vec::new(),
         }
     }
 
@@ -102,25 +104,39 @@ impl Inspector {
         self.queues.get(&queue).map(|state| state.next)
     }
 
-    /// Gives examples of what was expected behind the last record. Call it when all queues have been read.
+    /// Sees what is still owed when all queues have been read to their present end; more may come later.
     pub fn finish(&mut self) {
         let unread: Vec<u32> = self.ledger.queues().collect();
         for queue in unread {
             self.open(queue, 0);
+        }
+        self.open_ends.clear();
+        let promised = self.ledger.promised();
+        let first = self.ledger.runs.iter().flat_map(|run| run.promised.keys()).min();
+        if let Some((connection, request)) = first {
+            self.open_ends.push(format!(
+                "{promised} delayed or committed messages did not come, such as request {request} of connection {connection}"
+            ));
         }
         let mut queues: Vec<u32> = self.queues.keys().copied().collect();
         queues.sort_unstable();
         for queue in queues {
             let state = &self.queues[&queue];
             let behind = state.expected.len() - state.cursor;
-            if let Some(first) = state.expected.get(state.cursor) {
-                let text = format!(
+            if let Some(first) = state.expected.get(state.cursor)
+                && self.open_ends.len() < EXAMPLES_MAX
+            {
+                self.open_ends.push(format!(
                     "queue {queue}: {behind} acknowledged requests from offset {} on are behind its end {}",
                     first.offset, state.next
-                );
-                self.findings.example(|| text);
+                ));
             }
         }
+    }
+
+    /// Examples of what was owed at the last [`Self::finish`].
+    pub fn open_ends(&self) -> &[String] {
+        &self.open_ends
     }
 
     /// Acknowledged messages that were not found intact at their offset.
@@ -252,9 +268,20 @@ impl Inspector {
             return;
         }
         if let Some(identity) = identity {
-            let book = &self.ledger.runs[identity.run];
-            let request = identity.stamp.sequence / book.batch;
-            if book.refused_requests.contains(&(identity.stamp.connection, request)) {
+            let book = &mut self.ledger.runs[identity.run];
+            let sender = (identity.stamp.connection, identity.stamp.sequence / book.batch);
+            if let Some(checksum) = book.promised.remove(&sender) {
+                if checksum == identity.checksum {
+                    findings.verified += 1;
+                } else {
+                    findings.damaged(queue, offset, "the body is whole, but not the one that was sent");
+                }
+            } else if book.rolled_back.contains(&sender) {
+                findings.invented += 1;
+                findings.example(|| {
+                    format!("queue {queue} offset {offset}: {:?} was rolled back", identity.stamp)
+                });
+            } else if book.refused_requests.contains(&sender) {
                 findings.refused_stored += 1;
             } else {
                 findings.unanswered_stored += 1;

@@ -23,6 +23,9 @@ pub struct Run {
     pub filler: Filler,
     pub connections: FxHashMap<u32, Attempts>,
     pub refused_requests: FxHashSet<(u32, u64)>,
+    /// Checksums of messages that are owed wherever they turn up; each leaves when it is found.
+    pub promised: FxHashMap<(u32, u64), u32>,
+    pub rolled_back: FxHashSet<(u32, u64)>,
 }
 
 /// What is known of one connection's sends.
@@ -59,6 +62,8 @@ impl Ledger {
             filler: Filler::new(head.body),
             connections: FxHashMap::default(),
             refused_requests: FxHashSet::default(),
+            promised: FxHashMap::default(),
+            rolled_back: FxHashSet::default(),
         };
         while let Some(entry) = journal.next_entry()? {
             match entry.outcome {
@@ -76,6 +81,13 @@ impl Ledger {
                     self.refused += batch;
                     book.refused_requests.insert((entry.connection, entry.request));
                 }
+                Outcome::Promised => {
+                    self.acknowledged += batch;
+                    book.promised.insert((entry.connection, entry.request), entry.checksum);
+                }
+                Outcome::RolledBack => {
+                    book.rolled_back.insert((entry.connection, entry.request));
+                }
                 Outcome::Unanswered => self.unanswered += batch,
                 Outcome::Closed => {
                     book.connections.entry(entry.connection).or_default().total = Some(entry.request * batch);
@@ -84,6 +96,11 @@ impl Ledger {
         }
         self.runs.push(book);
         Ok(())
+    }
+
+    /// How many messages are still owed that no offset was told for.
+    pub fn promised(&self) -> usize {
+        self.runs.iter().map(|run| run.promised.len()).sum()
     }
 
     pub fn run_of(&self, id: u64) -> Option<usize> {

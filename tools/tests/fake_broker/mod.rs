@@ -26,6 +26,10 @@ pub enum Fault {
     Silent(u64),
     /// Stored behind the next message of the same queue.
     Swap(u64),
+    /// Transactions are not known here, as in many a broker.
+    NoTransactions,
+    /// A transaction that was rolled back is stored all the same.
+    CommitAll,
     /// Its connection stands still for this many milliseconds, then goes on.
     Stall(u64, u64),
 }
@@ -42,6 +46,8 @@ struct Shared {
     store: bool,
     sent: AtomicU64,
     queues: Vec<Mutex<Queue>>,
+    /// Half messages: queue and body.
+    halves: Mutex<Vec<(i32, Vec<u8>)>>,
 }
 
 #[derive(Default)]
@@ -55,7 +61,14 @@ impl FakeBroker {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let queues = (0..queues).map(|_| Mutex::default()).collect();
-        let shared = Arc::new(Shared { address, fault, store, sent: AtomicU64::new(0), queues });
+        let shared = Arc::new(Shared {
+            address,
+            fault,
+            store,
+            sent: AtomicU64::new(0),
+            queues,
+            halves: Mutex::default(),
+        });
         let accepting = shared.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -114,6 +127,19 @@ impl Shared {
                 let max = self.queues[number("queueId") as usize].lock().unwrap().records.len();
                 respond(out, ResponseCode::SUCCESS).field_int("offset", max as i64).finish();
             }
+            RequestCode::END_TRANSACTION => {
+                let (queue, body) =
+                    self.halves.lock().unwrap()[number("tranStateTableOffset") as usize].clone();
+                assert_eq!(number("commitLogOffset"), number("tranStateTableOffset") * 100);
+                if number("commitOrRollback") == 8 || self.fault == Fault::CommitAll {
+                    let mut queue_of = self.queues[queue as usize].lock().unwrap();
+                    queue_of.records.push(self.record(queue, &body));
+                    let last = queue_of.records.len() - 1;
+                    queue_of.restamp(last);
+                }
+                respond(out, ResponseCode::SUCCESS).finish();
+            }
+            RequestCode::HEART_BEAT => respond(out, ResponseCode::SUCCESS).finish(),
             RequestCode::UPDATE_AND_CREATE_TOPIC => respond(out, ResponseCode::SUCCESS).finish(),
             RequestCode::GET_TOPIC_CONFIG => {
                 let count = self.queues.len();
@@ -128,9 +154,11 @@ impl Shared {
         let header = &frame.header;
         let mut queue_id = 0;
         let mut is_batch = false;
+        let mut properties = String::new();
         for (key, value) in header.fields.iter() {
             match key.as_plain() {
                 Some(b"e") => queue_id = value.parse_i32().unwrap(),
+                Some(b"i") => properties = value.cow().into_owned(),
                 Some(b"m") => is_batch = value.parse_bool(),
                 _ => {}
             }
@@ -146,6 +174,10 @@ impl Shared {
             && number == sent
         {
             std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        }
+        if properties.contains("TRAN_MSG\u{1}true") {
+            self.begin(frame, queue_id, out);
+            return;
         }
         let mut offset = sent as i64;
         if self.store {
@@ -163,6 +195,10 @@ impl Shared {
         if header.is_oneway() || self.fault == Fault::Silent(sent) {
             return;
         }
+        if properties.contains("DELAY\u{1}") {
+            // The offset in the queue of those that are delayed.
+            offset = sent as i64;
+        }
         let told = if self.fault == Fault::WrongOffset(sent) { offset + 1 } else { offset };
         FrameWriter::response(out, header.codec, ResponseCode::SUCCESS, header.opaque)
             .field_int("queueId", queue_id)
@@ -171,6 +207,25 @@ impl Shared {
             .field("TRACE_ON", "true")
             .field("MSG_REGION", "DefaultRegion")
             .field_int("queueOffset", told)
+            .finish();
+    }
+
+    fn begin(&self, frame: &Frame<'_>, queue_id: i32, out: &mut Vec<u8>) {
+        let header = &frame.header;
+        if self.fault == Fault::NoTransactions {
+            FrameWriter::response(out, header.codec, ResponseCode(16), header.opaque)
+                .remark("transactions are not supported")
+                .finish();
+            return;
+        }
+        let mut halves = self.halves.lock().unwrap();
+        let offset = halves.len() as i64;
+        halves.push((queue_id, frame.body.to_vec()));
+        FrameWriter::response(out, header.codec, ResponseCode::SUCCESS, header.opaque)
+            .field_int("queueId", 0)
+            .field("transactionId", "FD00000000000000000000000000000230BC5FFD2B276415EC120000")
+            .field("msgId", &format!("7F00000200002A9F{:016X}", offset * 100))
+            .field_int("queueOffset", offset)
             .finish();
     }
 
