@@ -13,6 +13,7 @@ use crate::crash::CrashArgs;
 use crate::end_to_end::EndToEndArgs;
 use crate::page::ReportArgs;
 use crate::produce::ProduceArgs;
+use crate::ramp::{FindRateArgs, RampArgs};
 use crate::verify::VerifyArgs;
 
 /// Loads and checks any broker that speaks RocketMQ's remoting protocol.
@@ -27,6 +28,10 @@ pub struct Cli {
 pub enum Command {
     /// Send messages and measure
     Produce(Box<ProduceArgs>),
+    /// Send at one fixed rate after another
+    Ramp(Box<RampArgs>),
+    /// Search the highest rate that holds a latency
+    FindRate(Box<FindRateArgs>),
     /// Pull all queues, count and check
     Consume(Box<ConsumeArgs>),
     /// Send at a fixed rate, receive by long polling, measure from due to received

@@ -30,7 +30,8 @@ fn table(runs: &[SavedRun; 2]) -> String {
     let names = [format!("A: {}", runs[0].name()), format!("B: {}", runs[1].name())];
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(14);
     let _ = writeln!(text, "{:<24}{:>width$}  {:>width$}{:>9}", "", names[0], names[1], "B/A");
-    for (name, [a, b]) in figures(runs) {
+    let all = figures(runs).into_iter().map(|(name, values)| (name.to_owned(), values));
+    for (name, [a, b]) in all.chain(rates(runs)) {
         let shown = |figure: Option<f64>| figure.map_or(String::from("-"), decimal);
         let ratio = match (a, b) {
             (Some(a), Some(b)) if a != 0.0 => format!("{:.2}", b / a),
@@ -68,6 +69,17 @@ fn figures(runs: &[SavedRun; 2]) -> Vec<(&'static str, [Option<f64>; 2])> {
         ("client CPU us/message", of(|run| Some(run.cpu.client_us_per_message))),
         ("server CPU us/message", of(|run| run.cpu.server_us_per_message)),
     ]
+}
+
+/// Ramps that tried the same rates, rate by rate.
+fn rates(runs: &[SavedRun; 2]) -> impl Iterator<Item = (String, [Option<f64>; 2])> {
+    let [a, b] = runs.each_ref().map(|run| &run.rate_steps);
+    a.iter().filter_map(move |step| {
+        let rate = step.rate?;
+        let other = b.iter().find(|other| other.rate == Some(rate))?;
+        let p99 = [step, other].map(|step| step.latency_us.as_ref().map(|latency| latency.p99));
+        Some((format!("p99 us at {}/s", decimal(rate)), p99))
+    })
 }
 
 /// Three figures that matter, no more: a measurement has none beyond them.

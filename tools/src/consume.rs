@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::body::{BodyError, Stamp};
 use crate::cli::{CodecName, OutputArgs, parse_duration, seconds};
-use crate::clock::{monotonic_ns, wall_ms};
+use crate::clock::wall_ms;
 use crate::error::Error;
 use crate::phases::Phases;
 use crate::progress;
@@ -140,11 +140,9 @@ pub fn exec(args: ConsumeArgs) -> Result<bool, Error> {
         Ok::<_, Error>((tally, watch?))
     })?;
     // With an end to reach, the time counts until it was reached.
-    let over = phases.end_ns <= monotonic_ns();
-    let end_ns = if over { phases.end_ns } else { tally.last_ns };
     let measured = Measured {
         started_at_ms,
-        seconds: end_ns.saturating_sub(phases.measure_ns) as f64 / 1e9,
+        seconds: phases.measured_seconds(tally.last_ns),
         cpu: watch.at_end.since(watch.at_measure),
     };
     let damaged = tally.anomalies.contains_key(DAMAGED);

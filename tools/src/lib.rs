@@ -25,6 +25,7 @@ mod poller;
 pub mod produce;
 mod progress;
 mod pull;
+pub mod ramp;
 mod report;
 mod saved_run;
 mod tally;

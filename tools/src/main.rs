@@ -15,6 +15,8 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Produce(args) => produce::exec(*args),
+        Command::Ramp(args) => rmq_bench::ramp::exec_ramp(*args),
+        Command::FindRate(args) => rmq_bench::ramp::exec_find_rate(*args),
         Command::Consume(args) => consume::exec(*args),
         Command::EndToEnd(args) => end_to_end::exec(*args),
         Command::Verify(args) => verify::exec(&args),

@@ -33,6 +33,12 @@ impl Phases {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// How long was measured, when `last_ns` is when the last message came: to the end, unless the run ended early.
+    pub fn measured_seconds(&self, last_ns: u64) -> f64 {
+        let end_ns = if self.end_ns <= monotonic_ns() { self.end_ns } else { last_ns };
+        end_ns.saturating_sub(self.measure_ns) as f64 / 1e9
+    }
+
     pub fn is_over(&self, now_ns: u64) -> bool {
         now_ns >= self.end_ns || self.stop.load(Ordering::Relaxed) || INTERRUPTED.load(Ordering::Relaxed)
     }

@@ -132,10 +132,9 @@ pub fn exec(mut args: ProduceArgs) -> Result<bool, Error> {
     let started_at_ms = wall_ms();
     let phases = Phases::starting_now(args.load.warmup.unwrap_or_default(), args.load.duration);
     let produced = run(&args.load, &target, journal, &phases, &args.output)?;
-    let end_ns = if phases.end_ns <= monotonic_ns() { phases.end_ns } else { produced.tally.last_ns };
     let measured = Measured {
         started_at_ms,
-        seconds: end_ns.saturating_sub(phases.measure_ns) as f64 / 1e9,
+        seconds: phases.measured_seconds(produced.tally.last_ns),
         cpu: produced.watch.at_end.since(produced.watch.at_measure),
     };
     let output = args.output.clone();

@@ -14,6 +14,7 @@ use crate::compare::decimal;
 use crate::cpu::CpuSeconds;
 use crate::error::Error;
 use crate::histogram_log;
+use crate::ramp::RateStep;
 use crate::tally::{Second, Tally};
 use crate::target::Target;
 
@@ -44,6 +45,9 @@ pub struct Report<S> {
     /// What else was measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
+    /// The rates that were tried, in the order they were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_steps: Vec<RateStep>,
     /// The whole distribution, in steps that grow finer towards the tail.
     pub percentiles: Vec<Percentile>,
     pub errors: Vec<ErrorLine>,
@@ -54,7 +58,7 @@ pub struct Report<S> {
     latency_ns: Histogram<u64>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Latency {
     pub count: u64,
     pub mean: f64,
@@ -146,6 +150,7 @@ impl<S: Serialize> Report<S> {
             steps: tally.steps.iter().filter_map(|(name, latency)| Step::of(name, latency)).collect(),
             lag: tally.lag,
             facts: Vec::new(),
+            rate_steps: Vec::new(),
             percentiles: percentiles(tally),
             errors: errors(tally),
             anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
@@ -190,6 +195,27 @@ impl<S: Serialize> Report<S> {
     }
 
     fn csv(&self) -> String {
+        if self.rate_steps.is_empty() { self.csv_of_seconds() } else { self.csv_of_rates() }
+    }
+
+    fn csv_of_rates(&self) -> String {
+        let mut csv =
+            String::from("rate,messages_per_second,failures,p50_us,p99_us,p999_us,max_us,keeps_up,holds");
+        for step in &self.rate_steps {
+            let [p50, p99, p999, max] = Latency::figures(step.latency_us.as_ref());
+            let (rate, per_second) =
+                (step.rate.map_or(String::new(), |rate| rate.to_string()), step.messages_per_second);
+            let holds = step.holds.map_or(String::new(), |holds| holds.to_string());
+            let _ = write!(
+                csv,
+                "\n{rate},{per_second:.1},{},{p50},{p99},{p999},{max},{},{holds}",
+                step.failures, step.keeps_up
+            );
+        }
+        csv
+    }
+
+    fn csv_of_seconds(&self) -> String {
         let failures: BTreeMap<&str, u64> =
             self.errors.iter().map(|error| (error.label.as_str(), error.count)).collect();
         let lag = |lag: Option<u64>| lag.map_or(String::new(), |lag| lag.to_string());
@@ -208,10 +234,7 @@ impl<S: Serialize> Report<S> {
                 let _ = write!(csv, ",{}", second.errors.get(label).copied().unwrap_or(0));
             }
         }
-        let [p50, p99, p999, max] = self
-            .latency_us
-            .as_ref()
-            .map_or([0.0; 4], |latency| [latency.p50, latency.p99, latency.p999, latency.max]);
+        let [p50, p99, p999, max] = Latency::figures(self.latency_us.as_ref());
         let failed: u64 = failures.values().sum();
         let _ = write!(csv, "\ntotal,{},{failed},{p50},{p99},{p999},{max},{}", self.messages, lag(self.lag));
         for count in failures.values() {
@@ -291,6 +314,11 @@ impl Step {
 }
 
 impl Latency {
+    /// Median, 99 %, 99.9 % and the highest.
+    pub fn figures(latency: Option<&Self>) -> [f64; 4] {
+        latency.map_or([0.0; 4], |latency| [latency.p50, latency.p99, latency.p999, latency.max])
+    }
+
     /// In microseconds, of a histogram of nanoseconds.
     pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::ramp::RateStep;
 use crate::report::{CpuReport, Latency, Percentile};
 use crate::tally::Second;
 use crate::target::Target;
@@ -31,6 +32,9 @@ pub struct SavedRun {
     pub answer_latency_us: Option<Latency>,
     #[serde(default)]
     percentiles: Vec<Percentile>,
+    /// The rates that a ramp or a search has tried.
+    #[serde(default)]
+    pub rate_steps: Vec<RateStep>,
     #[serde(default)]
     pub errors: Vec<SavedError>,
     #[serde(default)]

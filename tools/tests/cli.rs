@@ -446,6 +446,65 @@ fn results_become_a_page_and_a_table() {
 }
 
 #[test]
+fn a_ramp_has_a_row_for_each_rate() {
+    let broker = FakeBroker::start(2, true, Fault::None);
+    let address = broker.address.to_string();
+    let files = ["ramp.json", "ramp.csv"].map(Journal::new);
+    let run = bench(&[
+        "ramp",
+        "--rates",
+        "200:800:x2",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-q",
+        "2",
+        "-d",
+        "300ms",
+        "--warmup",
+        "50ms",
+        "--json",
+        files[0].path(),
+        "--csv",
+        files[1].path(),
+    ]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{text}");
+    assert!(text.contains("highest rate kept up with: 800 messages/s"), "{text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(files[0].path()).unwrap()).unwrap();
+    let rates: Vec<_> =
+        report["rate_steps"].as_array().unwrap().iter().map(|step| step["rate"].as_f64().unwrap()).collect();
+    assert_eq!(rates, [200.0, 400.0, 800.0]);
+    assert!(report["rate_steps"].as_array().unwrap().iter().all(|step| step["keeps_up"] == true));
+    assert_eq!(std::fs::read_to_string(files[1].path()).unwrap().lines().count(), 4);
+    let compared = bench(&["compare", files[0].path(), files[0].path()]);
+    assert!(String::from_utf8_lossy(&compared.stdout).contains("p99 us at 400/s"));
+}
+
+/// A broker that takes a while for each of its answers holds a latency up to the rate that one connection can have.
+#[test]
+fn the_highest_rate_that_holds_a_latency_is_found() {
+    let broker = FakeBroker::start(1, true, Fault::Slow(1));
+    let address = broker.address.to_string();
+    let target = ["--broker-address", &address, "-t", "T", "-q", "1", "-c", "1", "-i", "4"];
+    let times = ["-d", "250ms", "--warmup", "50ms", "--precision", "0.3", "--json", "-"];
+    let run = bench(&[&["find-rate", "--p99", "200ms"][..], &target, &times].concat());
+    let report = json(&run);
+    assert!(run.status.success(), "{report:#}");
+    // About a millisecond and a bit for each send.
+    let best = report["messages_per_second"].as_f64().unwrap();
+    assert!((200.0..1000.0).contains(&best), "{report:#}");
+    let steps = report["rate_steps"].as_array().unwrap();
+    assert!(steps[0]["rate"].is_null() && steps.len() > 2, "{report:#}");
+    assert!(steps.iter().skip(1).any(|step| step["holds"] == true));
+
+    let hopeless = bench(&[&["find-rate", "--p99", "0.1ms", "--retries", "0"][..], &target, &times].concat());
+    assert_eq!(hopeless.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&hopeless.stderr).contains("no rate was found with p99 <= 0.1 ms"));
+}
+
+#[test]
 fn bad_command_lines_say_what_is_wrong() {
     for (arguments, needle) in [
         (&["produce", "--body-size", "8"][..], "from 40 bytes"),
@@ -461,6 +520,9 @@ fn bad_command_lines_say_what_is_wrong() {
         (&["produce", "-c", "0"], "1..=60000"),
         (&["produce", "--messages", "10", "--batch", "3"], "multiple of --batch"),
         (&["produce", "--batch", "60000", "-s", "1000"], "one frame"),
+        (&["ramp", "--rates", "5:1:1"], "FROM is above TO"),
+        (&["ramp", "--rates", "1:5:1", "-r", "5"], "a rate and a time of its own"),
+        (&["find-rate"], "--p99"),
         (&["verify"], "--journal"),
         (&["end-to-end"], "needs --rate"),
         (&["report", "a.json", "b.json"], "name it *.html"),

@@ -30,6 +30,8 @@ pub enum Fault {
     NoTransactions,
     /// A transaction that was rolled back is stored all the same.
     CommitAll,
+    /// Every send takes this many milliseconds.
+    Slow(u64),
     /// Its connection stands still for this many milliseconds, then goes on.
     Stall(u64, u64),
 }
@@ -178,6 +180,9 @@ impl Shared {
         if properties.contains("TRAN_MSG\u{1}true") {
             self.begin(frame, queue_id, out);
             return;
+        }
+        if let Fault::Slow(milliseconds) = self.fault {
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         }
         let mut offset = sent as i64;
         if self.store {
