@@ -151,7 +151,7 @@ impl<S: Serialize> Report<S> {
             lag: tally.lag,
             facts: Vec::new(),
             rate_steps: Vec::new(),
-            percentiles: percentiles(tally),
+            percentiles: percentiles(&tally.latency),
             errors: errors(tally),
             anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
             cpu: CpuReport {
@@ -334,11 +334,10 @@ impl Latency {
     }
 }
 
-fn percentiles(tally: &Tally) -> Vec<Percentile> {
+pub fn percentiles(latency: &Histogram<u64>) -> Vec<Percentile> {
     /// Each halving of what is left above gets this many points.
     const POINTS_PER_HALVING: u32 = 5;
-    tally
-        .latency
+    latency
         .iter_quantiles(POINTS_PER_HALVING)
         .map(|point| Percentile {
             percentile: (point.quantile_iterated_to() * 100.0).min(100.0),
@@ -347,7 +346,7 @@ fn percentiles(tally: &Tally) -> Vec<Percentile> {
         .collect()
 }
 
-fn errors(tally: &Tally) -> Vec<ErrorLine> {
+pub fn errors(tally: &Tally) -> Vec<ErrorLine> {
     tally
         .failures
         .iter()
