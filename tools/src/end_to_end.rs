@@ -137,6 +137,8 @@ impl EndToEndArgs {
             max_messages: self.pull_messages,
             suspend: self.suspend,
             subscription: String::from("*"),
+            strict: false,
+            rate: None,
         }
     }
 }

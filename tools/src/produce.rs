@@ -109,7 +109,7 @@ pub struct LoadArgs {
     pub payload: PayloadArgs,
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (1e-3..=1e8).contains(&rate) => Ok(rate),
         _ => Err(String::from("must be a number from 0.001 to 100000000")),

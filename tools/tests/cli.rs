@@ -339,6 +339,37 @@ fn consume_reads_what_produce_wrote() {
     assert_eq!(consumed["anomalies"], Value::Array(Vec::new()));
 }
 
+/// A cold consumer: everything from the beginning, in all the ways that it can be asked for.
+#[test]
+fn a_backlog_is_replayed_in_several_ways() {
+    let broker = FakeBroker::start(4, true, Fault::None);
+    let address = broker.address.to_string();
+    let target = ["--broker-address", &address, "-t", "T"];
+    let sent = ["produce", "-q", "4", "-m", "4000", "--tags", "3", "--seed", "1"];
+    assert!(bench(&[&sent[..], &target].concat()).status.success());
+    let consume = |more: &[&str]| {
+        let run = bench(&[&["consume"][..], &target, &["-m", "4000", "--json", "-"], more].concat());
+        (json(&run), run.status.success())
+    };
+    for more in [&[][..], &["--one-at-a-time"], &["-c", "2", "-b", "7"], &["-c", "2", "--one-at-a-time"]] {
+        let (report, passed) = consume(&[&["--until-end"][..], more].concat());
+        assert!(passed, "{report:#}");
+        assert_eq!(report["messages"], 4000, "{more:?}");
+        assert_eq!(report["latency_us"]["count"], report["requests"], "{more:?}");
+        assert_eq!((&report["lag"], &report["anomalies"]), (&0.into(), &Value::Array(Vec::new())));
+    }
+    let (tagged, passed) = consume(&["--until-end", "--tags", "TagA || TagC"]);
+    assert!(passed, "{tagged:#}");
+    let count = tagged["messages"].as_u64().unwrap();
+    assert!((2300..3000).contains(&count), "{tagged:#}");
+    assert_eq!(tagged["anomalies"], Value::Array(Vec::new()));
+
+    let (limited, _) = consume(&["-r", "2000", "-d", "500ms"]);
+    let count = limited["messages"].as_u64().unwrap();
+    assert!((800..1200).contains(&count), "{limited:#}");
+    assert_eq!(limited["lag"], 4000 - count);
+}
+
 /// A stall before a message is stored makes late whatever was due behind it, until it has been received.
 #[test]
 fn end_to_end_counts_from_due_to_received() {
