@@ -48,7 +48,7 @@ pub enum Command {
 
 #[derive(Args, Clone, Debug, Default, Serialize)]
 pub struct OutputArgs {
-    /// Print a progress line a second even when standard error is no terminal
+    /// Print a line a second when standard error is no terminal; on a terminal there is a live view anyway
     #[arg(long)]
     #[serde(skip)]
     pub progress: bool,

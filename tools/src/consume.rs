@@ -12,7 +12,7 @@ use crate::clock::wall_ms;
 use crate::error::Error;
 use crate::phases::Phases;
 use crate::produce::parse_rate;
-use crate::progress;
+use crate::progress::{self, Watched};
 use crate::pull::{Pull, PullRange, PullSettings, Visitor};
 use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
@@ -149,7 +149,9 @@ pub fn exec(args: ConsumeArgs) -> Result<bool, Error> {
             let phases = &phases;
             handles.push(scope.spawn(move || Pull::new(settings, &share, consumer, phases, live)?.run()));
         }
-        let watch = progress::watch(&phases, &lives, &args.output.server_pid, args.output.progress, || {
+        let backlog = || ranges.iter().map(|range| Some((range.end? - range.next).max(0) as u64)).sum();
+        let watched = Watched::only(&lives, args.messages.or_else(backlog));
+        let watch = progress::watch(&phases, &watched, &args.output, || {
             handles.iter().all(|handle| handle.is_finished())
         });
         if watch.is_err() {
