@@ -14,6 +14,7 @@ use crate::end_to_end::EndToEndArgs;
 use crate::page::ReportArgs;
 use crate::produce::ProduceArgs;
 use crate::ramp::{FindRateArgs, RampArgs};
+use crate::sweep::SweepArgs;
 use crate::verify::VerifyArgs;
 
 /// Loads and checks any broker that speaks RocketMQ's remoting protocol.
@@ -40,6 +41,8 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Kill a server under load, restart it, verify; again and again
     Crash(Box<CrashArgs>),
+    /// Measure every combination of settings in a TOML file, each on a server of its own
+    Sweep(SweepArgs),
     /// Put results that `--json` wrote on one HTML page, with plots
     Report(ReportArgs),
     /// Print two results side by side, and their ratios

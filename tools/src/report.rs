@@ -14,6 +14,7 @@ use crate::compare::decimal;
 use crate::cpu::CpuSeconds;
 use crate::error::Error;
 use crate::histogram_log;
+use crate::machine::Machine;
 use crate::ramp::RateStep;
 use crate::tally::{Second, Tally};
 use crate::target::Target;
@@ -25,6 +26,8 @@ pub struct Report<S> {
     pub label: Option<String>,
     pub settings: S,
     pub server: Target,
+    /// That the generator runs on.
+    pub machine: Machine,
     pub started_at_ms: u64,
     pub seconds: f64,
     pub messages: u64,
@@ -138,6 +141,7 @@ impl<S: Serialize> Report<S> {
             label: output.label.clone(),
             settings,
             server,
+            machine: Machine::here(),
             started_at_ms: measured.started_at_ms,
             seconds: measured.seconds,
             messages: tally.messages,
