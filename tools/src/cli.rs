@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rmq_protocol::Codec;
 use serde::Serialize;
 
+use crate::churn::ChurnArgs;
 use crate::compare::CompareArgs;
 use crate::consume::ConsumeArgs;
 use crate::crash::CrashArgs;
 use crate::end_to_end::EndToEndArgs;
+use crate::idle::IdleArgs;
 use crate::page::ReportArgs;
 use crate::produce::ProduceArgs;
 use crate::ramp::{FindRateArgs, RampArgs};
@@ -37,6 +39,10 @@ pub enum Command {
     Consume(Box<ConsumeArgs>),
     /// Send at a fixed rate, receive by long polling, measure from due to received
     EndToEnd(Box<EndToEndArgs>),
+    /// Open many connections, leave them alone, and see what they cost
+    Idle(Box<IdleArgs>),
+    /// Connect, ask once, disconnect; over and over
+    Churn(Box<ChurnArgs>),
     /// Prove that what was acknowledged is there
     Verify(Box<VerifyArgs>),
     /// Kill a server under load, restart it, verify; again and again

@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod body;
+pub mod churn;
 pub mod cli;
 mod clock;
 pub mod compare;
@@ -13,9 +14,12 @@ pub mod consume;
 mod control;
 mod cpu;
 pub mod crash;
+mod dial;
 pub mod end_to_end;
 pub mod error;
+mod heartbeat;
 mod histogram_log;
+pub mod idle;
 pub mod journal;
 mod machine;
 mod meaning;
@@ -28,6 +32,7 @@ mod progress;
 mod pull;
 pub mod ramp;
 mod report;
+mod resident;
 mod saved_run;
 pub mod sweep;
 mod tally;

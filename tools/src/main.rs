@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::FindRate(args) => rmq_bench::ramp::exec_find_rate(*args),
         Command::Consume(args) => consume::exec(*args),
         Command::EndToEnd(args) => end_to_end::exec(*args),
+        Command::Idle(args) => rmq_bench::idle::exec(*args),
+        Command::Churn(args) => rmq_bench::churn::exec(*args),
         Command::Verify(args) => verify::exec(&args),
         Command::Crash(args) => crash::exec(*args),
         Command::Sweep(args) => sweep::exec(&args),

@@ -178,7 +178,7 @@ pub fn run_beside(
         }
         let watched = match receivers {
             [] => Watched::only(&lives, args.messages),
-            _ => Watched { lives: receivers, senders: &lives, messages: None },
+            _ => Watched { senders: &lives, ..Watched::only(receivers, None) },
         };
         let watch =
             progress::watch(phases, &watched, output, || handles.iter().all(|handle| handle.is_finished()));

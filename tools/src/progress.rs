@@ -33,11 +33,13 @@ pub struct Watched<'a> {
     pub senders: &'a [Live],
     /// How many messages end the run.
     pub messages: Option<u64>,
+    /// What the messages are.
+    pub counted: &'static str,
 }
 
 impl<'a> Watched<'a> {
     pub fn only(lives: &'a [Live], messages: Option<u64>) -> Self {
-        Self { lives, senders: &[], messages }
+        Self { lives, senders: &[], messages, counted: "messages" }
     }
 
     fn all(&self) -> Vec<&'a Live> {
@@ -127,6 +129,7 @@ fn sample(phases: &Phases, watched: &Watched<'_>, now: u64, messages: u64, rate:
         max_us: worst_us(watched.lives, |live| &live.max_ns),
         in_flight: sum(senders, |live| &live.in_flight),
         lag: (!lags.is_empty()).then(|| lags.iter().sum()),
+        counted: watched.counted,
         failures: Live::failures(&all).into_iter().map(|(failure, count)| (failure.label(), count)).collect(),
     }
 }

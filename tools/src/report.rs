@@ -22,6 +22,8 @@ use crate::target::Target;
 #[derive(Serialize)]
 pub struct Report<S> {
     pub command: &'static str,
+    /// What `messages` are, where they are something else.
+    pub counted: &'static str,
     pub tool_version: &'static str,
     pub label: Option<String>,
     pub settings: S,
@@ -85,6 +87,12 @@ pub struct Fact {
     pub unit: String,
 }
 
+impl Fact {
+    pub fn new(name: &str, value: f64, unit: &str) -> Self {
+        Self { name: name.to_owned(), value, unit: unit.to_owned() }
+    }
+}
+
 /// So many percent of all latencies were at most this long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
@@ -137,6 +145,7 @@ impl<S: Serialize> Report<S> {
         let per_message = |cpu: f64| cpu * 1e6 / tally.messages.max(1) as f64;
         Self {
             command,
+            counted: "messages",
             tool_version: env!("CARGO_PKG_VERSION"),
             label: output.label.clone(),
             settings,
@@ -249,6 +258,8 @@ impl<S: Serialize> Report<S> {
 
     fn text(&self) -> String {
         let mut text = String::new();
+        let counted = self.counted;
+        let one = counted.trim_end_matches('s');
         let _ = writeln!(
             text,
             "{} {}: broker {} at {}, {} ({}), {} queues",
@@ -262,7 +273,7 @@ impl<S: Serialize> Report<S> {
         );
         let _ = writeln!(
             text,
-            "  {:.0} messages/s   {:.1} MB/s   {} messages in {:.2} s",
+            "  {:.0} {counted}/s   {:.1} MB/s   {} {counted} in {:.2} s",
             self.messages_per_second, self.megabytes_per_second, self.messages, self.seconds
         );
         let latencies = [("latency", &self.latency_us), ("answered", &self.answer_latency_us)];
@@ -290,12 +301,12 @@ impl<S: Serialize> Report<S> {
         }
         let _ = write!(
             text,
-            "  cpu: client {:.2} s, {:.2} us/message",
+            "  cpu: client {:.2} s, {:.2} us/{one}",
             self.cpu.client_seconds, self.cpu.client_us_per_message
         );
         if let (Some(seconds), Some(per_message)) = (self.cpu.server_seconds, self.cpu.server_us_per_message)
         {
-            let _ = write!(text, "   server {seconds:.2} s, {per_message:.2} us/message");
+            let _ = write!(text, "   server {seconds:.2} s, {per_message:.2} us/{one}");
         }
         for error in &self.errors {
             let code = error.code.map_or(String::new(), |code| format!("{code} "));

@@ -28,6 +28,7 @@ pub struct Sample {
     pub max_us: f64,
     pub in_flight: u64,
     pub lag: Option<u64>,
+    pub counted: &'static str,
     pub failures: Vec<(String, u64)>,
 }
 
@@ -95,8 +96,9 @@ impl Sample {
         let mut lines = vec![
             format!("{:>6.0} s{bar}", self.elapsed_s),
             format!(
-                "  rate       {} messages/s now   {} on average   {} in all",
+                "  rate       {} {}/s now   {} on average   {} in all",
                 decimal(self.rate),
+                self.counted,
                 decimal(self.average),
                 count(self.messages)
             ),
@@ -120,10 +122,11 @@ impl Sample {
     fn line(&self) -> String {
         let lag = self.lag.map_or(String::new(), |lag| format!("  behind {lag}"));
         format!(
-            "{:>4.0} s  {:>10.0} messages/s  p50 {:>7.0} us  p99 {:>7.0} us  p999 {:>7.0} us  max {:>7.0} us  {} done{lag}  \
+            "{:>4.0} s  {:>10.0} {}/s  p50 {:>7.0} us  p99 {:>7.0} us  p999 {:>7.0} us  max {:>7.0} us  {} done{lag}  \
              errors: {}",
             self.elapsed_s,
             self.rate,
+            self.counted,
             self.p50_us,
             self.p99_us,
             self.p999_us,
@@ -179,6 +182,7 @@ mod tests {
             max_us: 2_500_000.0,
             in_flight: 256,
             lag: Some(1200),
+            counted: "messages",
             failures: vec![(String::from("SYSTEM_BUSY 2"), 12), (String::from("TIMEOUT"), 3)],
         }
     }

@@ -32,6 +32,8 @@ pub enum Fault {
     CommitAll,
     /// Every send takes this many milliseconds.
     Slow(u64),
+    /// A heartbeat that ends its connection.
+    HangUpOn(u64),
     /// Its connection stands still for this many milliseconds, then goes on.
     Stall(u64, u64),
 }
@@ -96,6 +98,10 @@ impl Shared {
             end += count;
             let mut start = 0;
             while let Ok(Some((frame, length))) = Frame::decode(&input[start..end]) {
+                let beats = frame.header.request_code() == RequestCode::HEART_BEAT;
+                if beats && self.fault == Fault::HangUpOn(self.sent.fetch_add(1, Ordering::Relaxed)) {
+                    return;
+                }
                 self.answer(&frame, &mut out);
                 start += length;
             }
