@@ -56,6 +56,7 @@ pub type LockGuard = Arc<dyn Any + Send + Sync>;
 
 pub trait Env: Clone + 'static {
     type File: File;
+    type Memory: Memory;
 
     fn monotonic_us(&self) -> u64;
     fn wall_ms(&self) -> i64;
@@ -77,6 +78,25 @@ pub trait Env: Clone + 'static {
     fn space(&self, dir: &Path) -> impl Future<Output = io::Result<Space>>;
     /// An exclusive lock on a (created) file. `Err` carries what the holder wrote about itself.
     fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>>;
+
+    /// Whether files in this directory are memory that outlives the process (tmpfs).
+    fn is_memory_dir(&self, dir: &Path) -> impl Future<Output = io::Result<bool>>;
+    /// A new file of memory, all zeros, locked for as long as it is kept, in place of one that nobody has locked.
+    /// All of its memory is there when this returns. `WouldBlock`: another process has it; `PermissionDenied`:
+    /// another user's; `StorageFull`: no room.
+    fn create_memory(&self, path: &Path, len: usize) -> impl Future<Output = io::Result<Self::Memory>>;
+    /// What a file of memory holds that an earlier process left. Errors as those of `create_memory`.
+    fn read_memory(&self, path: &Path) -> impl Future<Output = io::Result<Vec<u8>>>;
+    /// Removes what an earlier process left. Errors as those of `create_memory`.
+    fn remove_memory(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+}
+
+/// Memory that the file system knows by a name. Access neither waits nor fails.
+pub trait Memory: 'static {
+    /// Copies bytes in; what a killed process was copying is there in part.
+    fn write(&self, at: usize, bytes: &[u8]);
+    /// Removes the name and gives the memory back.
+    fn remove(self) -> io::Result<()>;
 }
 
 /// A file for direct I/O: positions and lengths are multiples of [`crate::limits::BLOCK_BYTES`].

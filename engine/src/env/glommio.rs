@@ -10,6 +10,8 @@
 //! - Writes may be short; `write_at` goes on where they stopped.
 //! - Files that are dropped are closed late, so there is an explicit `close`.
 
+mod memory;
+
 use std::cell::RefCell;
 use std::fs;
 use std::future::Future;
@@ -25,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
+
+pub use memory::GlommioMemory;
 
 use super::{Class, Env, File, LockGuard, OpenMode, Space};
 use crate::limits::{BLOCK_BYTES, ZERO_BYTES_MAX};
@@ -94,6 +98,7 @@ fn seed() -> u64 {
 
 impl Env for GlommioEnv {
     type File = GlommioFile;
+    type Memory = GlommioMemory;
 
     fn monotonic_us(&self) -> u64 {
         self.inner.started.elapsed().as_micros() as u64
@@ -199,6 +204,26 @@ impl Env for GlommioEnv {
         file.rewind()?;
         write!(file, "process {}", std::process::id())?;
         Ok(Ok(Arc::new(file)))
+    }
+
+    async fn is_memory_dir(&self, dir: &Path) -> io::Result<bool> {
+        let dir = dir.to_owned();
+        blocking(move || memory::is_memory_dir(&dir)).await
+    }
+
+    async fn create_memory(&self, path: &Path, len: usize) -> io::Result<GlommioMemory> {
+        let path = path.to_owned();
+        blocking(move || memory::create(&path, len)).await
+    }
+
+    async fn read_memory(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let path = path.to_owned();
+        blocking(move || memory::read(&path)).await
+    }
+
+    async fn remove_memory(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || memory::remove(&path)).await
     }
 }
 
