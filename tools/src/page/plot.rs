@@ -16,6 +16,8 @@ const LEFT: f64 = 66.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 46.0;
+/// Wider drawings get larger letters where the page is narrow.
+const NARROW_WIDTH_MAX: f64 = 600.0;
 
 pub struct Axis {
     title: String,
@@ -40,9 +42,13 @@ pub fn svg((width, height): (u32, u32), about: &str, x: &Axis, y: &Axis, lines: 
     let (width, height) = (f64::from(width), f64::from(height));
     let at_x = |value: f64| LEFT + (width - LEFT - RIGHT) * x.share(value);
     let at_y = |value: f64| height - BOTTOM - (height - TOP - BOTTOM) * y.share(value);
+    let is_wide = width > NARROW_WIDTH_MAX;
+    // Of the labels' font, roughly.
+    let letter_width = if is_wide { 9.5 } else { 7.5 };
     let (floor, right) = (height - BOTTOM, width - RIGHT);
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n",
+        "<svg viewBox=\"0 0 {width} {height}\"{} role=\"img\" aria-label=\"{}\">\n",
+        if is_wide { " class=\"wide\"" } else { "" },
         super::escape(about)
     );
     for (value, label) in &y.ticks {
@@ -55,14 +61,18 @@ pub fn svg((width, height): (u32, u32), about: &str, x: &Axis, y: &Axis, lines: 
             super::escape(label)
         );
     }
+    let mut free_from = 0.0;
     for (value, label) in &x.ticks {
         let at = at_x(*value);
-        let _ = writeln!(
-            svg,
-            "<path class=\"grid\" d=\"M{at:.1} {TOP}V{floor}\"/><text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-            floor + 18.0,
-            super::escape(label)
-        );
+        let _ = writeln!(svg, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{floor}\"/>");
+        // A label that would run into the one before is left out, and the last one stays inside.
+        let half = label.chars().count() as f64 * letter_width / 2.0;
+        let middle = at.min(width - half);
+        if middle - half >= free_from {
+            free_from = middle + half + letter_width;
+            let (label, below) = (super::escape(label), floor + 18.0);
+            let _ = writeln!(svg, "<text class=\"x\" x=\"{middle:.1}\" y=\"{below:.1}\">{label}</text>");
+        }
     }
     let _ = writeln!(svg, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{floor}H{right}\"/>");
     if !x.title.is_empty() {
@@ -113,11 +123,10 @@ impl Axis {
             let decimals = (-(100.0 - percentile).log10()).round().clamp(0.0, 6.0) as usize;
             format!("{percentile:.decimals$} %")
         };
-        let mut ticks: Vec<f64> = (0..=end).map(at).collect();
-        ticks.insert(1, 50.0);
+        let ticks = [50.0].into_iter().chain((1..=end).map(at));
         Self {
             title: String::from("percentile"),
-            ticks: ticks.into_iter().map(|at| (at, label(at))).collect(),
+            ticks: ticks.map(|at| (at, label(at))).collect(),
             start: 0.0,
             end: at(end),
             place,
@@ -131,8 +140,14 @@ impl Axis {
         let high = values.clone().filter(|us| us.is_finite()).fold(1.0, f64::max).min(1e9);
         let low = values.fold(high, f64::min).max(0.1);
         let decades = place(low).floor() as i32..=place(high).ceil() as i32;
+        // Where all is close together, 2 and 5 alone would leave nothing to read a value from.
+        let steps: &[f64] = if high / low < 4.0 {
+            &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+        } else {
+            &[1.0, 2.0, 5.0]
+        };
         let said: Vec<f64> =
-            decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(decade))).collect();
+            decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade))).collect();
         // From the last number below all to the first above: whole decades would be mostly empty.
         let start = said.iter().copied().filter(|tick| *tick <= low).fold(said[0], f64::max);
         let end =
@@ -256,14 +271,15 @@ mod tests {
         assert_eq!(said, ["4 us", "1.5 ms", "250 ms", "2 s"]);
         assert_eq!([0.2, 1500.0, 2e6].map(number), ["0.2", "1.5 k", "2 M"]);
         let tail = Axis::percentiles(99.995);
-        assert_eq!(labels(&tail), ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
+        assert_eq!(labels(&tail), ["50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
     }
 
     #[test]
     fn a_time_axis_ends_close_to_what_it_shows() {
         let axis = |values: &[f64]| Axis::latency(values.iter().copied());
         assert_eq!(labels(&axis(&[130.0, 700.0])), ["100 us", "200 us", "500 us", "1 ms"]);
-        assert_eq!(labels(&axis(&[100.0])), ["100 us", "200 us"]);
+        assert_eq!(labels(&axis(&[100.0])), ["100 us", "150 us"]);
+        assert_eq!(labels(&axis(&[640.0, 820.0])), ["600 us", "700 us", "800 us", "900 us"]);
         assert_eq!(
             labels(&axis(&[3.0, 8e5])).first(),
             Some(&"10 us"),
@@ -278,7 +294,7 @@ mod tests {
             let values = points.iter().map(|point: &(f64, f64)| point.1);
             let (x, y) = (Axis::percentiles(100.0), Axis::latency(values));
             let line = Line { series: 0, name: String::from("a<b"), points };
-            let text = svg((300, 200), "about", &x, &y, &[line]);
+            let text = svg((520, 200), "about", &x, &y, &[line]);
             assert!(text.starts_with("<svg") && text.contains("99.9 %"), "{text}");
             assert!(!text.contains("NaN") && !text.contains("a<b") && !text.contains("inf"), "{text}");
         }

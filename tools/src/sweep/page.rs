@@ -22,9 +22,11 @@ pub fn page(result: &SweepResult) -> String {
         rounds => format!("Medians of {rounds} rounds; below them the lowest and the highest."),
     };
     let _ = writeln!(html, "<p>{rounds} The deeper the colour, the better.</p>");
+    html.push_str("<div class=\"heats\">\n");
     for figure in main_figures(result) {
         heat_table(&mut html, result, &layout, figure);
     }
+    html.push_str("</div>\n");
     for (index, (key, values)) in result.axes.iter().enumerate().rev() {
         if values.len() > 1 {
             along(&mut html, result, index, key, values);
@@ -158,7 +160,7 @@ fn heat_table(html: &mut String, result: &SweepResult, layout: &Layout<'_>, figu
         values.iter().fold((f64::MAX, 0f64), |(low, high), &value| (low.min(value), high.max(value)));
     let _ = write!(
         html,
-        "<h3>{}</h3>\n<div class=\"wide\"><table class=\"heat\"><thead><tr>",
+        "<div class=\"wide\"><h3>{}</h3>\n<table class=\"heat\"><thead><tr>",
         escape(&heading(figure))
     );
     for key in &layout.row_keys {

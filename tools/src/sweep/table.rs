@@ -30,7 +30,7 @@ pub fn text(result: &SweepResult) -> String {
             key if key.ends_with("_us") && !key.contains("cpu") => format!("{} us", figure.name),
             _ => figure.name.to_owned(),
         });
-        if figure.key == "messages_per_second" {
+        if figure.key == "messages_per_second" && result.rounds > 1 {
             rows[0].push(String::from("(low..high)"));
         }
     }
@@ -44,7 +44,7 @@ pub fn text(result: &SweepResult) -> String {
                 spread.map_or(String::from("-"), |spread| figure.text(of(spread)))
             };
             row.push(shown(|spread| spread.median));
-            if figure.key == "messages_per_second" {
+            if figure.key == "messages_per_second" && result.rounds > 1 {
                 row.push(format!("({}..{})", shown(|spread| spread.low), shown(|spread| spread.high)));
             }
         }
@@ -58,9 +58,12 @@ pub fn text(result: &SweepResult) -> String {
     let mut text = aligned(&rows, result.axes.len());
     let _ = write!(
         text,
-        "{}; medians of {} rounds; {}, {}",
+        "{}; {}; {}, {}",
         result.machine.text(),
-        result.rounds,
+        match result.rounds {
+            1 => String::from("one round"),
+            rounds => format!("medians of {rounds} rounds"),
+        },
         result.file_system,
         quietness(result.others_running())
     );

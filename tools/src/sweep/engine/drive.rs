@@ -137,8 +137,9 @@ impl<'a> Load<'a> {
                 return Err(Error::Engine(rmq_engine::Error::Poisoned));
             }
             let reached = self.reached();
-            let counts = now >= phases.measure_ns;
-            if counts && before.is_none() {
+            // The wake-up in which measuring begins still tells of a group from before.
+            let counts = before.is_some();
+            if now >= phases.measure_ns && before.is_none() {
                 before = Some(self.shard.stats());
             }
             while let Some((_, appended_ns)) = self.waiting.pop_front_if(|(end, _)| *end <= reached) {
