@@ -36,7 +36,13 @@ const WAIT_NS: u64 = 50_000_000;
 /// After a connection that failed at once a place rests this long, or a dead server would be asked in a tight loop.
 const REST_NS: u64 = 10_000_000;
 
+const EXAMPLES: &str = "\
+Examples:
+  rmq-bench churn -c 16                                    as many as 16 at a time make
+  rmq-bench churn -r 2000 -c 200 --request send            2000 a second, each sends one message";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct ChurnArgs {
     #[command(flatten)]
     pub target: TargetArgs,

@@ -19,9 +19,27 @@ use crate::ramp::{FindRateArgs, RampArgs};
 use crate::sweep::SweepArgs;
 use crate::verify::VerifyArgs;
 
+const TOUR: &str = "\
+A first look, with a name server at 127.0.0.1:9876 (else -n HOST:PORT):
+  rmq-bench produce -c 8 -i 32 -d 10s                 how much goes through
+  rmq-bench produce -r 50000 -d 10s --json a.json     how long it takes at a rate that is fixed
+  rmq-bench find-rate --p99 3ms                       the highest rate that holds a promise
+  rmq-bench end-to-end -r 50000                       from when a send was due until a consumer has it
+  rmq-bench consume --until-end                       all of it back
+  rmq-bench report page.html a.json b.json            results beside each other, with plots
+
+`rmq-bench COMMAND --help` has examples of each.";
+
 /// Loads and checks any broker that speaks RocketMQ's remoting protocol.
 #[derive(Parser, Debug)]
-#[command(name = "rmq-bench", version, max_term_width = 110, args_override_self = true)]
+#[command(
+    name = "rmq-bench",
+    version,
+    max_term_width = 110,
+    args_override_self = true,
+    subcommand_required = true,
+    after_help = TOUR
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -58,26 +76,26 @@ pub enum Command {
 #[derive(Args, Clone, Debug, Default, Serialize)]
 pub struct OutputArgs {
     /// Print a line a second when standard error is no terminal; on a terminal there is a live view anyway
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     #[serde(skip)]
     pub progress: bool,
     /// Write the result as JSON to this file; `-` is standard output
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(help_heading = "Output", long, value_name = "FILE|-")]
     #[serde(skip)]
     pub json: Option<PathBuf>,
     /// Write one line per second, and one of the whole, as CSV to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Output", long, value_name = "FILE")]
     #[serde(skip)]
     pub csv: Option<PathBuf>,
     /// Write all latencies as an HdrHistogram log to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Output", long, value_name = "FILE")]
     #[serde(skip)]
     pub hdr: Option<PathBuf>,
     /// Process id of the server, to report its processor time; may be repeated
-    #[arg(long, value_name = "PID")]
+    #[arg(help_heading = "Output", long, value_name = "PID")]
     pub server_pid: Vec<u32>,
     /// A name for this run in its report
-    #[arg(long)]
+    #[arg(help_heading = "Output", long)]
     #[serde(skip)]
     pub label: Option<String>,
 }

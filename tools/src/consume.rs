@@ -18,7 +18,18 @@ use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
 use crate::target::{Target, TargetArgs, Use};
 
+const EXAMPLES: &str = "\
+Examples:
+  rmq-bench consume --until-end                            a cold backlog, as fast as it comes
+  rmq-bench consume -c 4 --group cold -r 20000 -d 30s      four connections, at a rate
+  rmq-bench consume --from latest -d 30s                   long polling; latency from send to here
+  rmq-bench consume --until-end --one-at-a-time -b 32      strictly one pull after the other
+  rmq-bench consume --tags 'TagA || TagC' --until-end      with a filter
+
+Exit codes: 0 all is well, 1 damaged messages or none at all, 2 wrong command line, 3 no run could be made.";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct ConsumeArgs {
     #[command(flatten)]
     pub target: TargetArgs,

@@ -27,7 +27,13 @@ const LEAD: Duration = Duration::from_millis(300);
 /// What was stored and has not come this long after the last send is missing.
 const DRAIN: Duration = Duration::from_secs(10);
 
+const EXAMPLES: &str = "\
+Examples:
+  rmq-bench end-to-end -r 50000 -d 30s
+  rmq-bench end-to-end -r 1000 -c 1 -q 1 --pull-connections 1 --json e2e.json";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct EndToEndArgs {
     #[command(flatten)]
     pub target: TargetArgs,

@@ -27,7 +27,13 @@ const WAIT_NS: u64 = SECOND_NS / 20;
 /// The server's memory is read this long after the last connection, when what it does about it is done.
 const SETTLE: Duration = Duration::from_millis(500);
 
+const EXAMPLES: &str = "\
+Examples:
+  rmq-bench idle -c 10000 -d 30s --server-pid $(pidof rmq-server)
+  rmq-bench idle -c 10000 -d 2m --heartbeat 30s            beside it, another rmq-bench is the load";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct IdleArgs {
     #[command(flatten)]
     pub target: TargetArgs,

@@ -15,33 +15,32 @@ const PROPERTY_BYTES_MAX: usize = 32_000;
 pub const TAGS_MAX: u32 = 26 * 26;
 
 #[derive(Args, Clone, Debug, Serialize)]
-#[command(next_help_heading = "Payload")]
 pub struct PayloadArgs {
     /// Bytes in a message body: a number, or a range that sizes are drawn from, such as 128-4096; the smallest
     /// possible body holds just the stamp that `verify` reads
-    #[arg(short = 's', long, default_value = "128", value_parser = parse_body_size, value_name = "BYTES|MIN-MAX")]
+    #[arg(help_heading = "Payload", short = 's', long, default_value = "128", value_parser = parse_body_size, value_name = "BYTES|MIN-MAX")]
     pub body_size: BodySize,
     /// Share of each body that is one repeated byte: 0 cannot be compressed, 1 is the same throughout
-    #[arg(long, default_value_t = 0.0, value_parser = parse_ratio, value_name = "RATIO")]
+    #[arg(help_heading = "Payload", long, default_value_t = 0.0, value_parser = parse_ratio, value_name = "RATIO")]
     pub compressible: f64,
     /// Index keys on each message, distinct from all others
-    #[arg(long, default_value_t = 0, num_args = 0..=1, default_missing_value = "1", value_name = "COUNT",
+    #[arg(help_heading = "Payload", long, default_value_t = 0, num_args = 0..=1, default_missing_value = "1", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(0..=32))]
     pub keys: u32,
     /// Each message carries one of this many tags, drawn from TagA, TagB, ...
-    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=TAGS_MAX as i64))]
+    #[arg(help_heading = "Payload", long, default_value_t = 0, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=TAGS_MAX as i64))]
     pub tags: u32,
     /// A property of each message; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_property)]
+    #[arg(help_heading = "Payload", long, value_name = "NAME=VALUE", value_parser = parse_property)]
     pub property: Vec<Property>,
     /// One more property of this many bytes
-    #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=PROPERTY_BYTES_MAX as i64))]
+    #[arg(help_heading = "Payload", long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=PROPERTY_BYTES_MAX as i64))]
     pub property_bytes: u32,
     /// Leave out the unique key that real clients put on every message
-    #[arg(long)]
+    #[arg(help_heading = "Payload", long)]
     pub no_unique_key: bool,
     /// Chooses sizes, filler, tags and what is rolled back; the same seed makes the same messages [default: the run]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(help_heading = "Payload", long, value_name = "NUMBER")]
     pub seed: Option<u64>,
 }
 

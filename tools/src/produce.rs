@@ -32,7 +32,20 @@ use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
 use crate::target::{Target, TargetArgs, Use};
 
+const EXAMPLES: &str = "\
+Examples:
+  rmq-bench produce -c 8 -i 32 -d 10s --warmup 2s          closed loop: 8 x 32 in flight
+  rmq-bench produce -r 50000 -d 30s                        open loop: from when each was due
+  rmq-bench produce -s 128-4096 --compressible 0.5 --keys --tags 5 --property color=red
+  rmq-bench produce --batch 32                             batches
+  rmq-bench produce --transaction --rollback 0.1           half message and its end, timed apart
+  rmq-bench produce --delay-level 3 -m 10000 --journal j   then: verify --journal j --wait 15s
+  rmq-bench produce --server-pid $(pidof rmq-server) --json a.json --csv a.csv --hdr a.hdr
+
+Exit codes: 0 something was stored, 1 nothing was, 2 wrong command line, 3 no run could be made.";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct ProduceArgs {
     #[command(flatten)]
     pub target: TargetArgs,

@@ -27,7 +27,15 @@ const STEP_WARMUP: Duration = Duration::from_millis(500);
 const KEPT_SHARE_MIN: f64 = 0.99;
 const STEPS_MAX: usize = 1000;
 
+const RAMP_EXAMPLES: &str = "\
+Each step is an open loop of --duration [default here: 5s] after --warmup [default here: 500ms].
+
+Examples:
+  rmq-bench ramp --rates 50000:400000:50000 -d 3s --json ramp.json
+  rmq-bench ramp --rates 1000:512000:x2 --stop             doubling, until it does not keep up";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = RAMP_EXAMPLES)]
 pub struct RampArgs {
     #[command(flatten)]
     pub target: TargetArgs,
@@ -37,14 +45,23 @@ pub struct RampArgs {
     /// End behind the first step that does not keep up
     #[arg(long)]
     pub stop: bool,
-    /// --duration and --warmup are those of each step [default: 5s and 500ms]
     #[command(flatten)]
     pub load: LoadArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
+const FIND_RATE_EXAMPLES: &str = "\
+A rate holds when it is kept up with, nothing fails, and p99 is below. Each step is an open loop
+of --duration [default here: 5s] after --warmup [default here: 500ms]; the first goes as fast as
+it can, to know the ceiling.
+
+Examples:
+  rmq-bench find-rate --p99 3ms -d 3s
+  rmq-bench find-rate --p99 10ms -s 1024 --precision 0.1 --retries 2 --json found.json";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = FIND_RATE_EXAMPLES)]
 pub struct FindRateArgs {
     #[command(flatten)]
     pub target: TargetArgs,
@@ -58,7 +75,6 @@ pub struct FindRateArgs {
     /// A rate that fails gets so many more chances: one hiccup of the machine is no answer
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=10))]
     pub retries: u32,
-    /// --duration and --warmup are those of each step [default: 5s and 500ms]
     #[command(flatten)]
     pub load: LoadArgs,
     #[command(flatten)]

@@ -18,16 +18,22 @@ const ROUTE_WAIT: Duration = Duration::from_secs(15);
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct TargetArgs {
     /// Name server, HOST:PORT; of several (`;` between them) the first that answers
-    #[arg(short = 'n', long, default_value = "127.0.0.1:9876", value_name = "HOST:PORT")]
+    #[arg(
+        help_heading = "Server",
+        short = 'n',
+        long,
+        default_value = "127.0.0.1:9876",
+        value_name = "HOST:PORT"
+    )]
     pub namesrv: String,
     /// Topic
-    #[arg(short, long, default_value = "rmq-bench")]
+    #[arg(help_heading = "Server", short, long, default_value = "rmq-bench")]
     pub topic: String,
     /// Broker name, when the topic lives on several
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = "Server", long, value_name = "NAME")]
     pub broker: Option<String>,
     /// Broker address; no name server is asked then
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "namesrv")]
+    #[arg(help_heading = "Server", long, value_name = "HOST:PORT", conflicts_with = "namesrv")]
     pub broker_address: Option<String>,
 }
 

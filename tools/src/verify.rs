@@ -21,7 +21,13 @@ use crate::target::{Target, TargetArgs, Use};
 use crate::verify::inspector::{Findings, Inspector, Order};
 use crate::verify::ledger::Ledger;
 
+const EXAMPLES: &str = "\
+Examples:
+  rmq-bench produce -m 1000000 --journal j && rmq-bench verify --journal j
+  rmq-bench verify --journal delayed --wait 30s            what was delayed may still come";
+
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
     #[command(flatten)]
     pub target: TargetArgs,
