@@ -45,7 +45,7 @@ impl Error {
             ),
             io::ErrorKind::PermissionDenied => (
                 format!("it belongs to another user ({error})"),
-                "start as that user, or choose another directory",
+                "start as that user; if the file is not needed, remove it or choose another directory",
             ),
             io::ErrorKind::StorageFull => (
                 "there is no room for it".to_owned(),

@@ -36,6 +36,8 @@ pub enum StartError {
     NameServer(#[from] namesrv::StartError),
     #[error("cannot open the store: {0}")]
     Store(rmq_engine::Error),
+    #[error("rmq.memoryTail (rmq.memoryTailBytes for each shard): {0}")]
+    MemoryTail(rmq_engine::Error),
     #[error("{key}={value} is no address of this host that clients can be told: {why}")]
     Advertised { key: &'static str, value: String, why: String },
     #[error("cannot start {what}: {source}")]

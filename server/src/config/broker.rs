@@ -167,6 +167,7 @@ impl BrokerConfig {
         let vip_port = settle_ports(&mut settings)?;
         settle_store(&mut settings)?;
         settle_ranges(&mut settings)?;
+        settle_memory_tail(&mut settings)?;
         let own = OwnConfig::bind(&settings)?;
         let built =
             |key: &str| Self::KEYS.contains(&key) || OwnConfig::KEYS.contains(&key) || MET.contains(&key);
@@ -288,6 +289,24 @@ fn settle_ranges(settings: &mut Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A store that flushes before it answers has no use for memory that a power cut takes.
+fn settle_memory_tail(settings: &mut Settings) -> Result<(), ConfigError> {
+    use rmq_engine::limits::{MEMORY_TAIL_BYTES_MAX, MEMORY_TAIL_BYTES_MIN};
+    settings.clamp("rmq.memoryTailBytes", MEMORY_TAIL_BYTES_MIN as i64, MEMORY_TAIL_BYTES_MAX as i64)?;
+    let Some(dir) = settings.read::<Option<PathBuf>>("rmq.memoryTail")? else { return Ok(()) };
+    if settings.read::<FlushDiskType>("flushDiskType")? == FlushDiskType::SyncFlush {
+        let why = "it acknowledges before the disk has a message, which flushDiskType=SYNC_FLUSH rules out; \
+                   set ASYNC_FLUSH or leave it empty";
+        return Err(settings.refuse("rmq.memoryTail", why));
+    }
+    if !dir.is_absolute() {
+        return Err(
+            settings.wrong("rmq.memoryTail", "the full path of a directory on tmpfs, such as /dev/shm")
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +393,19 @@ mod tests {
         ] {
             assert!(resolve(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_memory_tail_is_for_async_flush_and_off_by_default() {
+        let (config, _) = resolve("").unwrap();
+        assert_eq!(config.own.memory_tail, None);
+        let (config, warnings) = resolve("rmq.memoryTail=/dev/shm\nrmq.memoryTailBytes=1").unwrap();
+        assert_eq!(config.own.memory_tail.as_deref(), Some(Path::new("/dev/shm")));
+        assert_eq!(config.own.memory_tail_bytes, rmq_engine::limits::MEMORY_TAIL_BYTES_MIN);
+        assert!(matches!(&warnings[..], [Warning::Clamped { .. }]));
+        let refused = error("flushDiskType=SYNC_FLUSH\nrmq.memoryTail=/dev/shm");
+        assert!(refused.contains("b.conf:2: rmq.memoryTail") && refused.contains("ASYNC_FLUSH"), "{refused}");
+        assert!(error("rmq.memoryTail=shm").contains("/dev/shm"));
     }
 
     #[test]

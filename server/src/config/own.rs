@@ -1,5 +1,7 @@
 //! Our own settings, `rmq.*` in the broker's file.
 
+use std::path::PathBuf;
+
 use super::settings::typed;
 use super::value::Cpus;
 
@@ -21,6 +23,11 @@ typed! {
         connections_max: u32 = "rmq.connectionsMax",
         /// Accepted but not yet durable bytes above which sends are refused, per shard.
         send_backlog_bytes: u64 = "rmq.sendBacklogBytes",
+        /// Directory on tmpfs: with ASYNC_FLUSH, sends are acknowledged from memory that outlives the process. Empty:
+        /// off.
+        memory_tail: Option<PathBuf> = "rmq.memoryTail",
+        /// Of that memory, per shard; with more to write, sends wait for the disk again.
+        memory_tail_bytes: u64 = "rmq.memoryTailBytes",
         ..
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rmq_engine::env::glommio::GlommioEnv;
-use rmq_engine::{FlushMode, ShardSeed, Store, StoreOptions};
+use rmq_engine::{FlushMode, MemoryTail, ShardSeed, Store, StoreOptions};
 use tokio::sync::oneshot;
 
 use super::{Result, StartError, bind_ip, say};
@@ -156,6 +156,14 @@ fn announce(config: &BrokerConfig, began: Instant) {
         took_ms = began.elapsed().as_millis() as u64,
         "broker ready; clients are told this address (brokerIP1)"
     );
+    if let Some(dir) = &config.own.memory_tail {
+        tracing::info!(
+            dir = %dir.display(),
+            bytes_per_shard = config.own.memory_tail_bytes,
+            "acknowledging from memory (rmq.memoryTail): a killed process loses nothing acknowledged, provided that this \
+             directory outlives it; a kernel panic, reboot or power cut loses what was not written yet, milliseconds"
+        );
+    }
 }
 
 /// The address that stands in routes, records and message ids.
@@ -203,6 +211,11 @@ fn store_options(config: &BrokerConfig, shards: usize) -> StoreOptions {
         read_cache_bytes: config.own.read_cache_bytes as usize,
         zero_ahead_bytes: config.own.zero_ahead_bytes,
         unflushed_bytes_max: config.own.send_backlog_bytes,
+        memory_tail: config
+            .own
+            .memory_tail
+            .clone()
+            .map(|dir| MemoryTail { dir, bytes: config.own.memory_tail_bytes }),
         ..StoreOptions::new(&config.store_root)
     }
 }
@@ -223,7 +236,7 @@ fn open_store(options: StoreOptions, ownership: Ownership, cpu: usize) -> Result
     let opened = receiver.recv();
     let ended = thread.join();
     match opened {
-        Ok(opened) => opened.map_err(StartError::Store),
+        Ok(opened) => opened.map_err(store_failed),
         Err(_) => {
             let why = match ended {
                 Ok(Err(why)) => why,
@@ -234,6 +247,13 @@ fn open_store(options: StoreOptions, ownership: Ownership, cpu: usize) -> Result
                 source: io::Error::other(why),
             })
         }
+    }
+}
+
+fn store_failed(error: rmq_engine::Error) -> StartError {
+    match error {
+        error @ rmq_engine::Error::MemoryTail { .. } => StartError::MemoryTail(error),
+        error => StartError::Store(error),
     }
 }
 
@@ -289,7 +309,7 @@ impl ShardStart {
         });
         match is_started.await {
             Ok(Ok(())) => Ok(watcher),
-            Ok(Err(error)) => Err(StartError::Store(error)),
+            Ok(Err(error)) => Err(store_failed(error)),
             Err(_) => Err(StartError::ShardLost(index)),
         }
     }

@@ -13,4 +13,6 @@ pub const OWN: &[Key] = &[
     a("rmq.zeroAheadBytes", Long, "67108864"),
     a("rmq.connectionsMax", Int, "100000"),
     a("rmq.sendBacklogBytes", Long, "67108864"),
+    a("rmq.memoryTail", Text, ""),
+    a("rmq.memoryTailBytes", Long, "16777216"),
 ];
