@@ -5,6 +5,7 @@
 
 pub mod glommio;
 pub mod sim;
+pub mod uring;
 
 use std::any::Any;
 use std::future::Future;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset};
 use rmq_protocol::frame::Frame;
 use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
@@ -40,7 +40,7 @@ use crate::net::executor::{self, Notify, Oneshot};
 use crate::ownership::Ownership;
 use crate::settings::Settings;
 
-pub type Engine = rmq_engine::Shard<GlommioEnv>;
+pub type Engine = rmq_engine::Shard<UringEnv>;
 
 pub struct Shard {
     pub index: usize,
@@ -255,7 +255,6 @@ impl Shard {
     pub fn answer_when_acknowledged(&self, end: LogPosition, to: ReplyTo, encode: impl FnOnce(&mut Vec<u8>)) {
         self.answers.defer(&to);
         self.group_commit.borrow_mut().wait_client(end, self.now_ms(), to, encode);
-        self.inbox.owes(true);
     }
 
     /// Waits until the log has acknowledged everything up to `end`.
@@ -264,7 +263,6 @@ impl Shard {
             return Completion::Acknowledged;
         }
         let done = self.group_commit.borrow_mut().wait_internal(end, self.now_ms());
-        self.inbox.owes(true);
         done.take().await
     }
 
@@ -329,7 +327,6 @@ impl Shard {
                 waiting.acknowledge(position, |to, frame| {
                     self.answers.later(to, |out| out.extend_from_slice(frame));
                 });
-                self.inbox.owes(!waiting.is_empty());
             }
             LogProgress::Stopped => {
                 self.group_commit.borrow_mut().fail(|to, _, _| {
@@ -341,7 +338,6 @@ impl Shard {
                         );
                     });
                 });
-                self.inbox.owes(false);
             }
         }
         self.wake_held_pulls();

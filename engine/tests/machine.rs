@@ -1,4 +1,4 @@
-//! The engine on real executors and a real file system.
+//! The engine on a real ring and a real file system.
 
 mod common;
 
@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use glommio::{LocalExecutorBuilder, Placement};
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{
     CachedRead, FlushMode, Progress, QueueOffset, Read, ReadLimits, Shard, Store, StoreOptions,
 };
@@ -29,30 +28,25 @@ impl Drop for TestDir {
     }
 }
 
-fn on_executor<F: Future<Output = ()> + 'static>(work: impl FnOnce() -> F + Send + 'static) {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .spawn(move || async move { work().await })
-        .unwrap()
-        .join()
-        .unwrap();
+fn on_executor<F: Future<Output = ()> + 'static>(work: impl FnOnce() -> F) {
+    rmq_reactor::run(&rmq_reactor::Options::default(), work).expect("a ring");
 }
 
-async fn open(options: StoreOptions) -> Rc<Shard<GlommioEnv>> {
-    let env = GlommioEnv::new();
+async fn open(options: StoreOptions) -> Rc<Shard<UringEnv>> {
+    let env = UringEnv::new();
     let mut seeds = Store::open(&env, options, Arc::new(common::TestSchema), &|_| 0).await.unwrap();
     Shard::start(env, seeds.remove(0)).await.unwrap()
 }
 
-fn append(shard: &Shard<GlommioEnv>, topic: &str, body: &[u8]) -> rmq_engine::Appended {
+fn append(shard: &Shard<UringEnv>, topic: &str, body: &[u8]) -> rmq_engine::Appended {
     let queue = shard.declare_queue(topic, 0).unwrap();
     common::append(shard, queue, &[body.to_vec()]).unwrap()
 }
 
 /// Waits until the shard acknowledged a position.
-async fn acknowledged(shard: &Shard<GlommioEnv>, end: rmq_engine::LogPosition) {
+async fn acknowledged(shard: &Shard<UringEnv>, end: rmq_engine::LogPosition) {
     while shard.acknowledged() < end {
-        glommio::timer::sleep(std::time::Duration::from_micros(100)).await;
+        rmq_reactor::sleep(std::time::Duration::from_micros(100)).await;
     }
 }
 
@@ -146,7 +140,7 @@ fn live(dir: PathBuf, flush: FlushMode, life: usize) {
                     acknowledged(&shard, appended.end).await;
                 }
                 Err(rmq_engine::AppendError::Busy) => {
-                    glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+                    rmq_reactor::sleep(std::time::Duration::from_millis(1)).await;
                 }
                 Err(other) => panic!("{other}"),
             }
@@ -161,7 +155,7 @@ fn live(dir: PathBuf, flush: FlushMode, life: usize) {
 }
 
 /// Reads a queue from its first message to its last, in memory or not.
-async fn read_all(shard: &Rc<Shard<GlommioEnv>>) {
+async fn read_all(shard: &Rc<Shard<UringEnv>>) {
     let queue = shard.find_queue("topic", 0).unwrap();
     let mut at = QueueOffset(0);
     while at < shard.max_offset(queue) {
