@@ -76,6 +76,8 @@ pub struct Shard {
     unique_ids: UniqueIds,
     unique_count: Cell<u16>,
     stopped: Rc<Notify>,
+    /// Tasks of this turn left answers to be sent.
+    answered: Rc<Notify>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,9 +164,11 @@ impl Shard {
             unique_ids,
             unique_count: Cell::new(0),
             stopped: Notify::new(),
+            answered: Notify::new(),
         });
         shard.watch_log();
         executor::spawn(Rc::clone(&shard).take_messages());
+        executor::spawn(Rc::clone(&shard).flush_answers());
         executor::spawn(Rc::clone(&shard).watch_deadlines());
         executor::spawn(Rc::clone(&shard).persist_offsets());
         executor::spawn(retention::run(Rc::clone(&shard)));
@@ -289,6 +293,18 @@ impl Shard {
 
     pub fn inbox(&self) -> Arc<Inbox> {
         Arc::clone(&self.inbox)
+    }
+
+    /// Sends the answers of all tasks of this turn together, at its end.
+    pub fn flush_soon(&self) {
+        self.answered.notify();
+    }
+
+    async fn flush_answers(self: Rc<Self>) {
+        loop {
+            self.answered.notified().await;
+            self.answers.flush(self.now_ms());
+        }
     }
 
     fn watch_log(self: &Rc<Self>) {
