@@ -1,9 +1,10 @@
 //! The door to time, tasks, randomness and the disk.
 //!
-//! Two implementations: [`glommio`] for real, [`sim`] for a whole machine as a function of a seed.
+//! Two implementations: [`uring`] for real, [`sim`] for a whole machine as a function of a seed.
 //! Everything belongs to one thread; nothing here is `Send`.
 
-pub mod glommio;
+pub mod machine;
+pub mod memory;
 pub mod sim;
 pub mod uring;
 
@@ -57,6 +58,7 @@ pub type LockGuard = Arc<dyn Any + Send + Sync>;
 
 pub trait Env: Clone + 'static {
     type File: File;
+    type Memory: Memory;
 
     fn monotonic_us(&self) -> u64;
     fn wall_ms(&self) -> i64;
@@ -78,6 +80,25 @@ pub trait Env: Clone + 'static {
     fn space(&self, dir: &Path) -> impl Future<Output = io::Result<Space>>;
     /// An exclusive lock on a (created) file. `Err` carries what the holder wrote about itself.
     fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>>;
+
+    /// Whether files in this directory are memory that outlives the process (tmpfs).
+    fn is_memory_dir(&self, dir: &Path) -> impl Future<Output = io::Result<bool>>;
+    /// A new file of memory, all zeros, locked for as long as it is kept, in place of one that nobody has locked.
+    /// All of its memory is there when this returns. `WouldBlock`: another process has it; `PermissionDenied`:
+    /// another user's; `StorageFull`: no room.
+    fn create_memory(&self, path: &Path, len: usize) -> impl Future<Output = io::Result<Self::Memory>>;
+    /// What a file of memory holds that an earlier process left. Errors as those of `create_memory`.
+    fn read_memory(&self, path: &Path) -> impl Future<Output = io::Result<Vec<u8>>>;
+    /// Removes what an earlier process left. Errors as those of `create_memory`.
+    fn remove_memory(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+}
+
+/// Memory that the file system knows by a name. Access neither waits nor fails.
+pub trait Memory: 'static {
+    /// Copies bytes in; what a killed process was copying is there in part.
+    fn write(&self, at: usize, bytes: &[u8]);
+    /// Removes the name and gives the memory back.
+    fn remove(self) -> io::Result<()>;
 }
 
 /// A file for direct I/O: positions and lengths are multiples of [`crate::limits::BLOCK_BYTES`].
@@ -108,7 +129,7 @@ pub trait File: 'static {
 }
 
 /// A small generator for everything that wants to look random (store ids, simulated disks).
-pub(crate) fn split_mix(state: &mut u64) -> u64 {
+pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

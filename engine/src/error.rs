@@ -18,6 +18,9 @@ pub enum Error {
     BadOptions(String),
     #[error("the store in {} was written by a newer version ({found}, this one reads up to {known})", path.display())]
     NewerVersion { path: PathBuf, found: u32, known: u32 },
+    /// The memory tail cannot be kept, or not be read.
+    #[error("the memory tail {}: {what}; {remedy}", path.display())]
+    MemoryTail { path: PathBuf, what: String, remedy: &'static str },
     #[error("log stopped after an earlier write failed; restart the broker to recover from disk")]
     Poisoned,
 }
@@ -31,6 +34,29 @@ impl Error {
     pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { op, path, source }
+    }
+
+    /// What the kinds of errors of `Env::create_memory` and its like mean.
+    pub(crate) fn memory(path: &Path, error: io::Error) -> Self {
+        let (what, remedy) = match error.kind() {
+            io::ErrorKind::WouldBlock => (
+                "another running process has it".to_owned(),
+                "stop that process; a copy of a store's directory must not run beside the original",
+            ),
+            io::ErrorKind::PermissionDenied => (
+                format!("it belongs to another user ({error})"),
+                "start as that user, or choose another directory",
+            ),
+            io::ErrorKind::StorageFull => (
+                "there is no room for it".to_owned(),
+                "enlarge the file system (`mount -o remount,size=`, `--shm-size` in Docker), or make the tail smaller",
+            ),
+            _ => (
+                error.to_string(),
+                "choose a directory on tmpfs, such as /dev/shm, or turn the memory tail off",
+            ),
+        };
+        Self::MemoryTail { path: path.to_owned(), what, remedy }
     }
 
     pub(crate) fn corrupt(path: &Path, position: u64, what: impl Into<String>, remedy: &'static str) -> Self {

@@ -60,6 +60,19 @@ pub const FREE_CHUNKS_MAX: usize = 8;
 /// The least that cold reads may have in flight: one read-ahead, else every one of them would go alone.
 pub const COLD_BYTES_MIN: usize = READ_AHEAD_BYTES * READ_AHEAD_UNITS as usize;
 
+/// The memory tail of one shard: a few groups at least, and at most what a start may read into memory.
+pub const MEMORY_TAIL_BYTES_MIN: u64 = 16 << 10;
+pub const MEMORY_TAIL_BYTES_MAX: u64 = 256 << 20;
+
+/// Copied into the memory tail at once; after that, others get their turn.
+pub const MEMORY_COPY_BYTES_MAX: usize = 256 << 10;
+
+/// Segments that a memory tail may span: as many as its header block has places for.
+pub const MEMORY_SEGMENTS_MAX: usize = 126;
+
+/// Longest path of a memory tail's file (the kernel's own limit).
+pub const MEMORY_PATH_BYTES_MAX: usize = 4096;
+
 const _: () = {
     // A seal and a preamble keep frames aligned; a first record is where its mark says.
     assert!(crate::frame::frame_len(0).is_multiple_of(FRAME_ALIGN));
@@ -81,4 +94,7 @@ const _: () = {
     assert!(SEGMENT_BYTES_MAX + (FRAME_PAYLOAD_MAX as u64) < u32::MAX as u64);
     assert!(CHUNK_BYTES_MIN <= CHUNK_BYTES_MAX);
     assert!(TOPIC_BYTES_MAX < SEGMENT_BYTES_MIN as usize);
+    // A preamble fits into the smallest ring; places in the largest stay within the address space of a process.
+    assert!(MEMORY_TAIL_BYTES_MIN >= BLOCK_BYTES as u64 && MEMORY_TAIL_BYTES_MIN <= MEMORY_TAIL_BYTES_MAX);
+    assert!(MEMORY_TAIL_BYTES_MAX <= u32::MAX as u64);
 };

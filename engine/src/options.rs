@@ -15,6 +15,17 @@ pub enum FlushMode {
     Async { interval_ms: u64, bytes: u64 },
 }
 
+/// Acknowledges from memory: appended bytes are kept in a file of memory as well until they are written, and the
+/// next start finds them there. A killed process loses nothing acknowledged; a kernel panic or a power cut loses
+/// what was not written yet. One such file per shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryTail {
+    /// On tmpfs, and the same one after the process was killed.
+    pub dir: PathBuf,
+    /// While more than this is not written, acknowledgements wait for the disk.
+    pub bytes: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     pub dir: PathBuf,
@@ -35,6 +46,8 @@ pub struct StoreOptions {
     pub unflushed_bytes_max: u64,
     /// Bytes that cold reads of one shard may have in flight; more of them wait.
     pub cold_bytes_in_flight_max: usize,
+    /// Only with `FlushMode::Async`.
+    pub memory_tail: Option<MemoryTail>,
     /// How long a start waits for a killed predecessor's last requests to leave the kernel.
     pub lock_wait_ms: u64,
 }
@@ -52,6 +65,7 @@ impl StoreOptions {
             write_bytes_max: limits::FLUSH_BYTES_MAX,
             unflushed_bytes_max: 64 << 20,
             cold_bytes_in_flight_max: 8 << 20,
+            memory_tail: None,
             lock_wait_ms: 5_000,
         }
     }
@@ -86,6 +100,25 @@ impl StoreOptions {
                 self.cold_bytes_in_flight_max,
                 limits::COLD_BYTES_MIN
             ));
+        }
+        if let Some(MemoryTail { dir, bytes }) = &self.memory_tail {
+            let bounds = limits::MEMORY_TAIL_BYTES_MIN..=limits::MEMORY_TAIL_BYTES_MAX;
+            if self.flush == FlushMode::Sync {
+                return bad("a memory tail is for stores that do not flush before they acknowledge".into());
+            }
+            if !bounds.contains(bytes) {
+                return bad(format!(
+                    "{bytes} bytes of memory tail: must be between {} and {}",
+                    bounds.start(),
+                    bounds.end()
+                ));
+            }
+            if !dir.is_absolute() || dir.as_os_str().len() + 64 > limits::MEMORY_PATH_BYTES_MAX {
+                return bad(format!(
+                    "memory tail in {}: must be an absolute path, and a shorter one",
+                    dir.display()
+                ));
+            }
         }
         if self.shards == 0 || self.shards > limits::SHARDS_MAX {
             return bad(format!("{} shards: must be between 1 and {}", self.shards, limits::SHARDS_MAX));

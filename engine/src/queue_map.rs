@@ -176,6 +176,9 @@ pub(crate) async fn read<E: Env>(
             }
             bytes.extend_from_slice(&piece);
         }
+        // What a killed process was writing may be in the disk's cache only. The next map overwrites the other file,
+        // and a power cut must not leave neither.
+        file.sync().await.map_err(Error::io("sync", &path))?;
         file.close().await.map_err(Error::io("close", &path))?;
         let map = QueueMap::decode(&bytes)
             .filter(|map| map.store_id == store_id && map.shard == shard && map.generation == generation);

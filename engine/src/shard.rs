@@ -5,12 +5,14 @@
 //!
 //! What is promised: a record whose position is at or below `acknowledged()` is found again after the process
 //! dies, and with [`FlushMode::Sync`](crate::FlushMode) after a power cut as well. It becomes visible to
-//! readers when it is acknowledged, never before.
+//! readers when it is acknowledged, never before. With a [`MemoryTail`](crate::MemoryTail) that is before it is
+//! written: `acknowledged()` runs ahead of `written()` then.
 
 mod append;
 mod cold_read;
 mod disk;
 mod flusher;
+mod memory;
 mod preparer;
 mod read;
 mod retention;
@@ -29,11 +31,13 @@ use self::disk::Disk;
 use crate::env::{Class, Env, LockGuard};
 use crate::error::Error;
 use crate::log::{Log, Pending};
+use crate::memory_record;
 use crate::notify::{Changes, Notify};
 use crate::offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::Queue;
 use crate::queue_table::QueueTable;
+use crate::ring::{Ring, RingHeader};
 use crate::schema::Schema;
 use crate::segment;
 use crate::segment_file::SegmentFile;
@@ -42,7 +46,7 @@ use crate::superblock::Shared;
 use crate::tail::Tail;
 use crate::watermarks::Watermarks;
 
-/// Told after each group.
+/// Told after each group, or with a memory tail once per pass in which something was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Everything up to here is acknowledged and visible.
@@ -71,12 +75,16 @@ pub struct Shard<E: Env> {
     /// Deleted queues with the place of their deletion, until a queue map knows of it.
     buried: RefCell<Vec<(LogPosition, Queue)>>,
     disk: Disk<E>,
+    /// Of a store that acknowledges from memory.
+    ring: RefCell<Option<Ring<E::Memory>>>,
     next_queue: Cell<u32>,
     counters: Counters,
     on_progress: RefCell<Option<OnProgress>>,
     on_visible: RefCell<Option<OnVisible>>,
     completed: RefCell<Vec<Pending>>,
     work: Notify,
+    /// For whoever copies into the ring: there are bytes, or there is room again.
+    keep: Notify,
     prepare: Notify,
     /// The preparer is asked again when the log's end passes this.
     prepare_at: Cell<u32>,
@@ -113,6 +121,8 @@ struct Counters {
     bytes_written: Cell<u64>,
     groups: Cell<u64>,
     syncs: Cell<u64>,
+    /// Frames that waited for the disk though there is a memory tail.
+    memory_waits: Cell<u64>,
     bytes_unsynced: Cell<u64>,
     cold_reads: Cell<u64>,
     last_error: RefCell<Option<String>>,
@@ -135,6 +145,10 @@ pub struct ShardStats {
     pub syncs: u64,
     pub cold_reads: u64,
     pub unflushed_bytes: u64,
+    /// Bytes in the memory tail: acknowledged and not yet written.
+    pub memory_tail_bytes: usize,
+    /// Acknowledgements that waited for the disk because the memory tail had no room.
+    pub memory_tail_waits: u64,
     pub tail_cache_bytes: usize,
     pub read_cache_bytes: usize,
     /// Sealed segments and the one being written.
@@ -156,6 +170,10 @@ impl<E: Env> Shard<E> {
         let ShardSeed { index, epoch, store_id, options, schema, shared, lock, .. } = seed;
         let dir = segment::log_dir(&options.dir);
         env.prepare_dir(&dir).await.map_err(Error::io("open", &dir))?;
+        if options.memory_tail.is_some() {
+            let dir = memory_record::dir(&options.dir);
+            env.prepare_dir(&dir).await.map_err(Error::io("open", &dir))?;
+        }
 
         let mut tail = Tail::new(options.tail_cache_bytes);
         let (active, end) = match seed.active {
@@ -183,6 +201,13 @@ impl<E: Env> Shard<E> {
             log.spare = Some(Rc::new(file));
         }
         let disk = Disk::new(options.read_cache_bytes);
+        let ring = match &options.memory_tail {
+            Some(tail) => {
+                let header = RingHeader { store_id, epoch, shard: index as u32, bytes: tail.bytes };
+                Some(memory::create_ring(&env, &options.dir, tail, header, start).await?)
+            }
+            None => None,
+        };
 
         let mut queues = QueueTable::default();
         for queue in seed.queues {
@@ -203,12 +228,14 @@ impl<E: Env> Shard<E> {
             queues: RefCell::new(queues),
             buried: RefCell::default(),
             disk,
+            ring: RefCell::new(ring),
             next_queue: Cell::new(seed.next_queue),
             counters: Counters::default(),
             on_progress: RefCell::default(),
             on_visible: RefCell::default(),
             completed: RefCell::default(),
             work: Notify::default(),
+            keep: Notify::default(),
             prepare: Notify::default(),
             prepare_at: Cell::new(0),
             unsynced: Notify::default(),
@@ -222,6 +249,9 @@ impl<E: Env> Shard<E> {
             tasks: Tasks::default(),
         });
         shard.spawn(Class::Foreground, Rc::clone(&shard).flush_groups());
+        if shard.options.memory_tail.is_some() {
+            shard.spawn(Class::Foreground, Rc::clone(&shard).acknowledge_from_memory());
+        }
         shard.spawn(Class::Background, Rc::clone(&shard).prepare_ahead());
         shard.start_sealer();
         if let FlushMode::Async { interval_ms, bytes } = shard.options.flush {
@@ -281,7 +311,7 @@ impl<E: Env> Shard<E> {
         QueueOffset(self.queues.borrow().queue(queue).map_or(0, |queue| queue.next))
     }
 
-    /// Calls `told` after each group, when its records are visible already. It may call the shard.
+    /// Calls `told` after each acknowledgement, when its records are visible already. It may call the shard.
     pub fn on_progress(&self, told: Rc<dyn Fn(Progress)>) {
         self.on_progress.replace(Some(told));
     }
@@ -295,7 +325,10 @@ impl<E: Env> Shard<E> {
     /// Where the shard's log begins and where its acknowledged part ends.
     pub fn physical_bounds(&self) -> (PhysicalOffset, PhysicalOffset) {
         let end = self.acknowledged();
-        let oldest = self.sealed.borrow().front().map_or(end.segment, |sealed| sealed.number);
+        let sealed = self.sealed.borrow().front().map(|sealed| sealed.number);
+        let sealing = || self.sealing.borrow().front().map(|file| file.number);
+        let written = || self.log.borrow().files.front().map(|file| file.number);
+        let oldest = sealed.or_else(sealing).or_else(written).unwrap_or(end.segment);
         (self.physical(LogPosition { segment: oldest, offset: 0 }), self.physical(end))
     }
 
@@ -312,6 +345,8 @@ impl<E: Env> Shard<E> {
             syncs: counters.syncs.get(),
             cold_reads: counters.cold_reads.get(),
             unflushed_bytes: counters.bytes_appended.get() - counters.bytes_written.get(),
+            memory_tail_bytes: self.kept_bytes(),
+            memory_tail_waits: counters.memory_waits.get(),
             tail_cache_bytes: log.tail.held_bytes(),
             read_cache_bytes: self.disk.cached_bytes(),
             segments: sealed.len() + log.files.len(),
@@ -348,7 +383,7 @@ impl<E: Env> Shard<E> {
     }
 
     fn wake_tasks(&self) {
-        for task in [&self.work, &self.prepare, &self.unsynced, &self.seal] {
+        for task in [&self.work, &self.keep, &self.prepare, &self.unsynced, &self.seal] {
             task.notify();
         }
     }

@@ -6,6 +6,7 @@
 
 mod chain;
 mod recover;
+mod replay;
 mod scan;
 mod walk;
 
@@ -14,14 +15,16 @@ use std::sync::Arc;
 
 use recover::{Queues, RecoveredLog, Recovery};
 pub(crate) use recover::{Sealed, span_of};
+use replay::LeftMemory;
 pub(crate) use scan::Frame;
 pub(crate) use walk::records;
 
 use crate::env::{Env, LockGuard};
 use crate::error::Error;
 use crate::limits::NUMBER_RUN;
+use crate::memory_record;
 use crate::offset::QueueName;
-use crate::options::StoreOptions;
+use crate::options::{MemoryTail, StoreOptions};
 use crate::queue::Queue;
 use crate::queue_map::{self, Found, MapRow, QueueMap};
 use crate::schema::Schema;
@@ -79,6 +82,9 @@ impl Store {
         owner: &dyn Fn(&QueueName) -> usize,
     ) -> Result<Vec<ShardSeed>, Error> {
         options.check()?;
+        if let Some(tail) = &options.memory_tail {
+            check_memory_dir(env, tail).await?;
+        }
         let dir = options.dir.clone();
         let lock = prepare_dirs(env, &dir, options.lock_wait_ms).await?;
 
@@ -94,6 +100,7 @@ impl Store {
             );
             options.segment_size_bytes = old.segment_size;
         }
+        let memory = LeftMemory::find(env, &dir, &old).await?;
         let chains = chain::read_chains(env, &dir, &old).await?;
         if old.generation == 0 && !chains.is_empty() {
             // Shards start only after a generation is in force.
@@ -111,6 +118,7 @@ impl Store {
             options: &options,
             schema: &*schema,
             superblock: old,
+            memory,
             queues: Queues::new(),
             number_high: 0,
             last_ms: 0,
@@ -138,7 +146,7 @@ impl Store {
             }
         }
 
-        let Recovery { queues, number_high, last_ms, .. } = recovery;
+        let Recovery { memory, queues, number_high, last_ms, .. } = recovery;
         let shared_queues = divide(queues, shards, owner);
         let shared = Arc::new(Shared::new(&dir, superblock, old.number_high));
         let mut seeds = Vec::new();
@@ -187,6 +195,8 @@ impl Store {
                 superblock.generation = superblock.epoch;
             })
             .await?;
+        // What was in it is durable, and this generation's: nobody will look for it again.
+        memory.remove(env, &dir).await?;
         Ok(seeds)
     }
 }
@@ -197,11 +207,20 @@ const _: () = {
     is_send::<ShardSeed>();
 };
 
+/// Before anything is touched: a file on a disk would be no memory, and cost what the tail is to save.
+async fn check_memory_dir<E: Env>(env: &E, tail: &MemoryTail) -> Result<(), Error> {
+    match env.is_memory_dir(&tail.dir).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::memory(&tail.dir, std::io::Error::other("the directory is not on tmpfs"))),
+        Err(error) => Err(Error::memory(&tail.dir, error)),
+    }
+}
+
 /// Creates what is missing of the directories and locks the store.
 async fn prepare_dirs<E: Env>(env: &E, dir: &Path, lock_wait_ms: u64) -> Result<LockGuard, Error> {
     env.prepare_dir(dir).await.map_err(Error::io("create", dir))?;
     let lock = lock_dir(env, &dir.join("lock"), lock_wait_ms).await?;
-    for below in [segment::log_dir(dir), queue_map::dir(dir)] {
+    for below in [segment::log_dir(dir), queue_map::dir(dir), memory_record::dir(dir)] {
         env.prepare_dir(&below).await.map_err(Error::io("create", &below))?;
     }
     env.sync_dir(dir).await.map_err(Error::io("sync", dir))?;

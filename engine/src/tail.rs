@@ -93,6 +93,12 @@ impl Tail {
         chunk.bytes[..chunk.len as usize].get(from..from + len as usize)
     }
 
+    /// The bytes from here to the end of a chunk. They must be in memory.
+    pub fn piece(&self, segment: u64, from: u32) -> &[u8] {
+        let chunk = &self.chunks[self.find(segment, from).expect("unwritten bytes are in memory")];
+        &chunk.bytes[(from - chunk.base) as usize..chunk.len as usize]
+    }
+
     /// Copies a range that may cross chunks. It must be in memory.
     pub fn copy(&self, segment: u64, from: u32, out: &mut [u8]) {
         let mut index = self.find(segment, from).expect("unwritten bytes are in memory");

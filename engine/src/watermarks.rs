@@ -1,6 +1,7 @@
-//! How far the log is, in four senses.
+//! How far the log is, in five senses.
 //!
-//! Invariant: `durable <= written <= appended` and `acknowledged <= written`, and none ever goes back.
+//! Invariant: `durable <= written <= appended`, `kept <= appended`, and what is acknowledged is written or kept.
+//! None ever goes back.
 
 use std::cell::Cell;
 
@@ -10,6 +11,8 @@ pub(crate) struct Watermarks {
     appended: Cell<LogPosition>,
     written: Cell<LogPosition>,
     durable: Cell<LogPosition>,
+    /// In memory that outlives the process, as far as it is not written.
+    kept: Cell<LogPosition>,
     acknowledged: Cell<LogPosition>,
 }
 
@@ -19,6 +22,7 @@ impl Watermarks {
             appended: Cell::new(at),
             written: Cell::new(at),
             durable: Cell::new(at),
+            kept: Cell::new(at),
             acknowledged: Cell::new(at),
         }
     }
@@ -53,8 +57,13 @@ impl Watermarks {
         assert!(to <= self.written.get(), "durable passed written");
     }
 
+    pub fn advance_kept(&self, to: LogPosition) {
+        assert!(self.kept.replace(to) <= to, "kept went back");
+        assert!(to <= self.appended.get(), "kept passed appended");
+    }
+
     pub fn advance_acknowledged(&self, to: LogPosition) {
         assert!(self.acknowledged.replace(to) <= to, "acknowledged went back");
-        assert!(to <= self.written.get(), "acknowledged passed written");
+        assert!(to <= self.written.get().max(self.kept.get()), "acknowledged passed written and kept");
     }
 }

@@ -3,7 +3,8 @@
 //! Workers on one or two shards declare queues, append batches, delete queues and expire segments, while the
 //! machine stops somewhere. The next life must find, per shard log and per queue: everything acknowledged, in
 //! order, a prefix of what was sent, offsets without gaps, bytes as they were written. Then it goes on, and
-//! is stopped again.
+//! is stopped again. Stores that acknowledge from memory go through the same; what they replay at a start is
+//! stopped as well.
 //!
 //! `RMQ_SIM_SEED` and `RMQ_SIM_STEP` replay one case; `RMQ_SIM_SEEDS` sets how many seeds are tried.
 
@@ -15,16 +16,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use common::{TestSchema, append, split};
-use rmq_engine::env::sim::{Faults, Sim, SimDisk, SimEnv};
+use rmq_engine::env::sim::{Faults, MEMORY_DIR, Sim, SimDisk, SimEnv};
 use rmq_engine::{
-    AppendError, CachedRead, Env, FlushMode, LogPosition, QueueName, QueueNumber, QueueOffset, Read,
-    ReadLimits, RetentionPolicy, Shard, Store, StoreOptions,
+    AppendError, CachedRead, Env, FlushMode, LogPosition, MemoryTail, QueueName, QueueNumber, QueueOffset,
+    Read, ReadLimits, RetentionPolicy, Shard, Store, StoreOptions,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     PowerCut,
     Kill,
+    /// A kill, and then something takes the memory that outlived it.
+    MemoryLost,
     /// Runs to the end, then stops in good order.
     Clean,
 }
@@ -37,6 +40,8 @@ struct Case {
     shards: usize,
     /// Every frame is one sector: what a torn group leaves behind the end fits exactly behind later frames.
     uniform: bool,
+    /// Bytes of each shard's memory tail; 0: none.
+    memory: u64,
 }
 
 impl Case {
@@ -45,7 +50,25 @@ impl Case {
         let flush = if sync { FlushMode::Sync } else { FlushMode::Async { interval_ms: 2, bytes: 20_000 } };
         let stop = if (seed / 2).is_multiple_of(3) { Stop::Kill } else { Stop::PowerCut };
         let uniform = seed % 7 > 3;
-        Self { seed, flush, stop, shards: 1 + (seed / 6 % 2) as usize, uniform }
+        Self { seed, flush, stop, shards: 1 + (seed / 6 % 2) as usize, uniform, memory: 0 }
+    }
+
+    /// One that acknowledges from memory. The smallest tails are full most of the time.
+    fn in_memory(seed: u64) -> Self {
+        let stop = match seed % 5 {
+            3 => Stop::PowerCut,
+            4 => Stop::MemoryLost,
+            _ => Stop::Kill,
+        };
+        let flush = FlushMode::Async { interval_ms: 2, bytes: 20_000 };
+        let memory = [1 << 20, 16 << 10, 48 << 10][seed as usize % 3];
+        Self { stop, flush, memory, ..Self::new(seed) }
+    }
+
+    /// The option comes and goes from life to life; what it left is found all the same.
+    fn memory_tail(&self, life: u64) -> Option<MemoryTail> {
+        let is_on = self.memory > 0 && (life == 0 || (self.seed + life) % 4 != 3);
+        is_on.then(|| MemoryTail { dir: MEMORY_DIR.into(), bytes: self.memory })
     }
 
     fn options(&self, life: u64) -> StoreOptions {
@@ -61,6 +84,7 @@ impl Case {
             write_bytes_max: [256 << 10, 16 << 10, 4 << 10][self.seed as usize % 3],
             unflushed_bytes_max: 128 << 10,
             lock_wait_ms: 10,
+            memory_tail: self.memory_tail(life),
             ..StoreOptions::new("/store")
         }
     }
@@ -282,7 +306,11 @@ async fn verify(shards: &[Rc<Shard<SimEnv>>], model: &Rc<RefCell<Model>>) {
 fn settle(case: Case, before: &[Rc<Shard<SimEnv>>], after: &[Rc<Shard<SimEnv>>], model: &mut Model) {
     let kept = |index: usize, end: LogPosition| {
         let shard = &before[index];
-        end <= if case.stop == Stop::PowerCut { shard.durable() } else { shard.acknowledged() }
+        end <= match case.stop {
+            Stop::PowerCut => shard.durable(),
+            Stop::MemoryLost => shard.written(),
+            Stop::Kill | Stop::Clean => shard.acknowledged(),
+        }
     };
     let live: BTreeMap<QueueNumber, i64> = after
         .iter()
@@ -348,9 +376,17 @@ fn run(case: Case, stop_at: Option<u64>) -> u64 {
         }
         drop(sim);
         let seed = mix(case.seed, 1000 + life);
+        // Some power cuts come while a start after a kill is at work.
+        if case.stop != Stop::PowerCut || seed.is_multiple_of(3) {
+            disk.kill(seed);
+            stop_while_opening(case, life, &disk);
+        }
         match case.stop {
             Stop::PowerCut => disk.power_cut(seed),
-            Stop::Kill | Stop::Clean => disk.kill(seed),
+            Stop::MemoryLost => {
+                disk.memory_paths().iter().for_each(|path| disk.put_memory(path, None));
+            }
+            Stop::Kill | Stop::Clean => {}
         }
         let before = before.take();
         let ran = before.len() == case.options(life).shards;
@@ -382,6 +418,19 @@ fn run(case: Case, stop_at: Option<u64>) -> u64 {
     first_steps
 }
 
+/// Up to two starts that do not come far, so that what they do is done again.
+fn stop_while_opening(case: Case, life: u64, disk: &SimDisk) {
+    for n in 0..mix(case.seed, 3000 + life) % 3 {
+        let seed = mix(case.seed ^ life << 40, 4000 + n);
+        let sim = Sim::new(seed, disk, Faults { stop_at: Some(seed % 160), fail: None });
+        let shards = Shards::default();
+        sim.run(open(sim.env(), case.options(life + 1), Rc::clone(&shards)));
+        drop(shards);
+        drop(sim);
+        disk.kill(seed);
+    }
+}
+
 fn number_of(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -406,25 +455,35 @@ impl Drop for Replay {
 /// A power cut or a kill anywhere loses nothing that was promised.
 #[test]
 fn what_was_promised_survives_a_stop_at_every_step() {
-    const TEST: &str = "what_was_promised_survives_a_stop_at_every_step";
+    stop_everywhere("what_was_promised_survives_a_stop_at_every_step", Case::new);
+}
+
+/// A kill anywhere loses nothing that was acknowledged from memory, also when what is left is replayed in
+/// several attempts. Without the memory, what was written is there, and a prefix in any case.
+#[test]
+fn what_was_acknowledged_from_memory_survives_a_kill_at_every_step() {
+    stop_everywhere("what_was_acknowledged_from_memory_survives_a_kill_at_every_step", Case::in_memory);
+}
+
+fn stop_everywhere(test: &'static str, case: fn(u64) -> Case) {
     if let Some(seed) = number_of("RMQ_SIM_SEED") {
         let step = number_of("RMQ_SIM_STEP");
-        let _replay = Replay(Case::new(seed), step, TEST);
-        run(Case::new(seed), step);
+        let _replay = Replay(case(seed), step, test);
+        run(case(seed), step);
         return;
     }
     let seeds = number_of("RMQ_SIM_SEEDS").unwrap_or(24);
     for seed in 0..seeds {
-        let case = Case::new(seed);
+        let case = case(seed);
         let steps = {
-            let _replay = Replay(case, None, TEST);
+            let _replay = Replay(case, None, test);
             run(case, None)
         };
         assert!(steps > 30, "a life has many steps: {steps}");
         // Every step of the first seeds, some of each other one.
         let stride = if seed < 2 { 1 } else { 37 };
         for step in (seed % stride..steps).step_by(stride as usize) {
-            let _replay = Replay(case, Some(step), TEST);
+            let _replay = Replay(case, Some(step), test);
             run(case, Some(step));
         }
     }
@@ -433,8 +492,9 @@ fn what_was_promised_survives_a_stop_at_every_step() {
 /// A clean stop needs no walk through the log, and loses nothing either.
 #[test]
 fn a_clean_stop_loses_nothing() {
-    for seed in 0..20 {
-        let case = Case { stop: Stop::Clean, ..Case::new(seed) };
+    for seed in 0..40 {
+        let case = if seed % 2 == 0 { Case::new(seed / 2) } else { Case::in_memory(seed / 2) };
+        let case = Case { stop: Stop::Clean, ..case };
         let _replay = Replay(case, None, "a_clean_stop_loses_nothing");
         run(case, None);
     }

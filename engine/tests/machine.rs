@@ -3,13 +3,13 @@
 mod common;
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{
-    CachedRead, FlushMode, Progress, QueueOffset, Read, ReadLimits, Shard, Store, StoreOptions,
+    CachedRead, FlushMode, MemoryTail, Progress, QueueOffset, Read, ReadLimits, Shard, Store, StoreOptions,
 };
 
 struct TestDir(PathBuf);
@@ -97,14 +97,16 @@ fn a_store_is_found_again() {
     if let Ok(life) = std::env::var(LIFE) {
         let mut words = life.split(' ');
         let mut word = || words.next().unwrap().to_owned();
-        return live(word().into(), both_modes()[word().parse::<usize>().unwrap()], word().parse().unwrap());
+        return live(word().into(), word().into(), word().parse().unwrap(), word().parse().unwrap());
     }
-    for n in 0..both_modes().len() {
+    for n in 0..3 {
         let dir = TestDir::new(&format!("again-{n}"));
+        let memory = TestDir(Path::new("/dev/shm").join(dir.0.file_name().unwrap()));
+        std::fs::create_dir_all(&memory.0).unwrap();
         for life in 0..4 {
             let status = std::process::Command::new(std::env::current_exe().unwrap())
                 .args(["a_store_is_found_again", "--exact", "--nocapture"])
-                .env(LIFE, format!("{} {n} {life}", dir.0.display()))
+                .env(LIFE, format!("{} {} {n} {life}", dir.0.display(), memory.0.display()))
                 .stdout(std::process::Stdio::null())
                 .status()
                 .unwrap();
@@ -118,17 +120,21 @@ fn ends_by_kill(life: usize) -> bool {
     life % 2 == 1
 }
 
-fn live(dir: PathBuf, flush: FlushMode, life: usize) {
+/// Modes 0 and 1 are those of `both_modes`, 2 acknowledges from memory.
+fn live(dir: PathBuf, memory: PathBuf, mode: usize, life: usize) {
+    let from_memory = mode == 2;
     let options = StoreOptions {
         segment_size_bytes: 1 << 20,
         tail_cache_bytes: 512 << 10,
-        flush,
+        flush: both_modes()[mode.min(1)],
+        memory_tail: from_memory.then_some(MemoryTail { dir: memory, bytes: 4 << 20 }),
         ..StoreOptions::new(dir)
     };
     on_executor(move || async move {
         let shard = open(options).await;
         if let Some(queue) = shard.find_queue("topic", 0) {
             assert_eq!(shard.max_offset(queue).0, (life * RECORDS_PER_LIFE) as i64);
+            read_all(&shard).await;
         }
         let mut sent = 0;
         while sent < RECORDS_PER_LIFE {
@@ -137,6 +143,10 @@ fn live(dir: PathBuf, flush: FlushMode, life: usize) {
             match common::append(&shard, queue, &[number.to_le_bytes().repeat(1000)]) {
                 Ok(appended) => {
                     sent += 1;
+                    // Needs no disk, so nothing has to be polled for it, unless the ring is full.
+                    for _ in 0..if from_memory { 20 } else { 0 } {
+                        rmq_reactor::yield_now().await;
+                    }
                     acknowledged(&shard, appended.end).await;
                 }
                 Err(rmq_engine::AppendError::Busy) => {
@@ -145,8 +155,11 @@ fn live(dir: PathBuf, flush: FlushMode, life: usize) {
                 Err(other) => panic!("{other}"),
             }
         }
-        read_all(&shard).await;
+        if !from_memory {
+            read_all(&shard).await;
+        }
         if ends_by_kill(life) {
+            assert!(!from_memory || shard.written() < shard.acknowledged(), "some of it is only in memory");
             // SAFETY: a signal to ourselves; there is nothing after it.
             unsafe { libc::raise(libc::SIGKILL) };
         }

@@ -7,13 +7,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rmq_protocol::Codec;
 use serde::Serialize;
 
+use crate::churn::ChurnArgs;
 use crate::compare::CompareArgs;
 use crate::consume::ConsumeArgs;
 use crate::crash::CrashArgs;
 use crate::end_to_end::EndToEndArgs;
+use crate::idle::IdleArgs;
 use crate::page::ReportArgs;
 use crate::produce::ProduceArgs;
 use crate::ramp::{FindRateArgs, RampArgs};
+use crate::sweep::SweepArgs;
 use crate::verify::VerifyArgs;
 
 /// Loads and checks any broker that speaks RocketMQ's remoting protocol.
@@ -36,10 +39,16 @@ pub enum Command {
     Consume(Box<ConsumeArgs>),
     /// Send at a fixed rate, receive by long polling, measure from due to received
     EndToEnd(Box<EndToEndArgs>),
+    /// Open many connections, leave them alone, and see what they cost
+    Idle(Box<IdleArgs>),
+    /// Connect, ask once, disconnect; over and over
+    Churn(Box<ChurnArgs>),
     /// Prove that what was acknowledged is there
     Verify(Box<VerifyArgs>),
     /// Kill a server under load, restart it, verify; again and again
     Crash(Box<CrashArgs>),
+    /// Measure every combination of settings in a TOML file, each on a server of its own
+    Sweep(SweepArgs),
     /// Put results that `--json` wrote on one HTML page, with plots
     Report(ReportArgs),
     /// Print two results side by side, and their ratios
@@ -48,7 +57,7 @@ pub enum Command {
 
 #[derive(Args, Clone, Debug, Default, Serialize)]
 pub struct OutputArgs {
-    /// Print a progress line a second even when standard error is no terminal
+    /// Print a line a second when standard error is no terminal; on a terminal there is a live view anyway
     #[arg(long)]
     #[serde(skip)]
     pub progress: bool,

@@ -11,7 +11,8 @@ use crate::cli::{CodecName, OutputArgs, parse_duration, seconds};
 use crate::clock::wall_ms;
 use crate::error::Error;
 use crate::phases::Phases;
-use crate::progress;
+use crate::produce::parse_rate;
+use crate::progress::{self, Watched};
 use crate::pull::{Pull, PullRange, PullSettings, Visitor};
 use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
@@ -24,7 +25,7 @@ pub struct ConsumeArgs {
     #[command(flatten)]
     pub pull: PullArgs,
     /// Where to begin
-    #[arg(long, value_enum, default_value_t = From::Min)]
+    #[arg(long, value_enum, default_value_t = From::Earliest)]
     pub from: From,
     /// Stop at what the queues hold when we begin
     #[arg(long, conflicts_with = "from")]
@@ -36,6 +37,13 @@ pub struct ConsumeArgs {
     /// How many messages to consume
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
     pub messages: Option<u64>,
+    /// Messages per second at most; without it, as fast as they come
+    #[arg(short, long, value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// One pull at a time on each connection, whatever the number of its queues; asks for --suspend 0 where queues may be
+    /// empty, since one that is held holds up the others
+    #[arg(long)]
+    pub one_at_a_time: bool,
     /// Count only; leave checksums alone
     #[arg(long)]
     pub no_check: bool,
@@ -45,8 +53,8 @@ pub struct ConsumeArgs {
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub struct PullArgs {
-    /// Connections; each queue is pulled by one
-    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    /// Connections; each queue is pulled by one, and all queues of one are pulled at the same time
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub connections: u32,
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -54,8 +62,8 @@ pub struct PullArgs {
     /// Messages per pull
     #[arg(short = 'b', long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub max_messages: u32,
-    /// How long the broker may hold a pull that finds nothing
-    #[arg(long, value_parser = parse_duration, default_value = "15s", value_name = "TIME")]
+    /// How long the broker may hold a pull that finds nothing (long polling); 0: answer at once, ask again 50 ms later
+    #[arg(long, visible_alias = "long-poll", value_parser = parse_duration, default_value = "15s", value_name = "TIME")]
     #[serde(serialize_with = "crate::cli::seconds_of")]
     pub suspend: Duration,
     /// Tags to ask for, such as `A || B`
@@ -72,13 +80,21 @@ pub struct PullArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum From {
-    /// The oldest message of each queue
-    Min,
-    /// What arrives from now on; latency from send to here is measured, on one machine
-    Max,
+    /// The oldest message of each queue; latency is that of the pulls that bring something
+    #[value(alias = "min")]
+    Earliest,
+    /// What arrives from now on; latency is that from send to here, on one machine
+    #[value(alias = "max")]
+    Latest,
 }
 
 impl PullArgs {
+    /// The tags of the expression; empty: all messages.
+    fn wanted_tags(&self) -> Vec<String> {
+        let tags = self.tags.split("||").map(str::trim).filter(|tag| !tag.is_empty());
+        if self.tags.trim() == "*" { Vec::new() } else { tags.map(String::from).collect() }
+    }
+
     pub fn settings(&self, target: &Target) -> PullSettings {
         PullSettings {
             address: target.address,
@@ -89,6 +105,8 @@ impl PullArgs {
             max_messages: self.max_messages,
             suspend: self.suspend,
             subscription: self.tags.clone(),
+            strict: false,
+            rate: None,
         }
     }
 }
@@ -116,17 +134,24 @@ pub fn exec(args: ConsumeArgs) -> Result<bool, Error> {
         let mut handles = Vec::new();
         for (thread, live) in lives.iter().enumerate() {
             let share: Vec<PullRange> = ranges.iter().copied().skip(thread).step_by(threads).collect();
-            let settings = args.pull.settings(&target);
+            let settings = PullSettings {
+                strict: args.one_at_a_time,
+                rate: args.rate.map(|rate| rate / threads as f64),
+                ..args.pull.settings(&target)
+            };
             let consumer = Consumer {
                 left: args.messages.map_or(u64::MAX, |messages| messages.div_ceil(threads as u64)),
                 check: !args.no_check,
-                timed: args.from == From::Max,
+                timed: args.from == From::Latest,
                 topic: target.topic.clone(),
+                tags: args.pull.wanted_tags(),
             };
             let phases = &phases;
             handles.push(scope.spawn(move || Pull::new(settings, &share, consumer, phases, live)?.run()));
         }
-        let watch = progress::watch(&phases, &lives, &args.output.server_pid, args.output.progress, || {
+        let backlog = || ranges.iter().map(|range| Some((range.end? - range.next).max(0) as u64)).sum();
+        let watched = Watched::only(&lives, args.messages.or_else(backlog));
+        let watch = progress::watch(&phases, &watched, &args.output, || {
             handles.iter().all(|handle| handle.is_finished())
         });
         if watch.is_err() {
@@ -161,7 +186,7 @@ impl ConsumeArgs {
                 let (min, max) = target.offsets(&mut control, queue)?;
                 Ok(PullRange {
                     queue,
-                    next: if self.from == From::Min { min } else { max },
+                    next: if self.from == From::Earliest { min } else { max },
                     end: self.until_end.then_some(max),
                 })
             })
@@ -176,6 +201,8 @@ struct Consumer {
     check: bool,
     timed: bool,
     topic: String,
+    /// Empty: messages of all tags are wanted.
+    tags: Vec<String>,
 }
 
 impl Visitor for Consumer {
@@ -186,6 +213,13 @@ impl Visitor for Consumer {
         }
         if record.queue_id() != queue as i32 || record.topic() != self.topic {
             tally.anomaly("messages of another queue");
+        }
+        if !self.tags.is_empty() {
+            // Brokers compare hashes, so this is possible; a consumer drops them.
+            let tag = record.properties().find("TAGS").unwrap_or_default();
+            if !self.tags.iter().any(|wanted| wanted == tag) {
+                tally.anomaly("messages of another tag");
+            }
         }
         match Stamp::read(record.body()) {
             Ok((stamp, _)) if self.timed => tally.latency(now_ns.saturating_sub(stamp.sent_ns)),
@@ -198,7 +232,18 @@ impl Visitor for Consumer {
     }
 
     fn moved(&mut self, _queue: u32, _asked: i64, _next: i64, tally: &mut Tally) {
-        tally.anomaly("jumps over offsets that hold nothing");
+        // With a filter that is what offsets of other messages look like.
+        if self.tags.is_empty() {
+            tally.anomaly("jumps over offsets that hold nothing");
+        }
+    }
+
+    fn pulled(&mut self, latency_ns: u64, tally: &mut Tally) {
+        if self.timed {
+            tally.step("pull", latency_ns);
+        } else {
+            tally.latency(latency_ns);
+        }
     }
 
     fn enough(&self) -> bool {

@@ -73,12 +73,12 @@ pub fn exec(mut args: EndToEndArgs) -> Result<bool, Error> {
         messages: 0,
         bytes: 0,
     };
-    let live = Live::default();
+    let live = [Live::default()];
     let (produced, received) = std::thread::scope(|scope| {
         let settings = args.pull_settings(&target);
-        let pull = Pull::new(settings, &ranges, receiver, &receiving, &live)?;
+        let pull = Pull::new(settings, &ranges, receiver, &receiving, &live[0])?;
         let consumer = scope.spawn(move || pull.run());
-        let produced = produce::run(&args.load, &target, None, &sending, &args.output)
+        let produced = produce::run_beside(&args.load, &target, None, &sending, &args.output, &live)
             .and_then(|produced| Ok((produced, stored_since(&target, &ranges)?)));
         let patience = Instant::now() + DRAIN;
         if let Ok((_, stored)) = &produced {
@@ -137,6 +137,8 @@ impl EndToEndArgs {
             max_messages: self.pull_messages,
             suspend: self.suspend,
             subscription: String::from("*"),
+            strict: false,
+            rate: None,
         }
     }
 }

@@ -23,6 +23,8 @@ pub enum Error {
     Route { topic: String, problem: String },
     #[error("{address} answered {request} with something that is not an answer to it: {what}")]
     Malformed { address: SocketAddr, request: &'static str, what: String },
+    #[error("engine: {0}")]
+    Engine(#[from] rmq_engine::Error),
     #[error("{0}")]
     Journal(#[from] JournalError),
     #[error("{path} is no result that --json wrote: {source}")]

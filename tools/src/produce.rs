@@ -27,7 +27,7 @@ use crate::produce::load::{Load, LoadSettings, Promise};
 use crate::produce::pace::Pace;
 use crate::produce::properties::PropertyShape;
 use crate::produce::transaction::TransactionShape;
-use crate::progress;
+use crate::progress::{self, Watched};
 use crate::report::{Measured, Report};
 use crate::tally::{Live, Tally};
 use crate::target::{Target, TargetArgs, Use};
@@ -109,7 +109,7 @@ pub struct LoadArgs {
     pub payload: PayloadArgs,
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (1e-3..=1e8).contains(&rate) => Ok(rate),
         _ => Err(String::from("must be a number from 0.001 to 100000000")),
@@ -155,6 +155,18 @@ pub fn run(
     phases: &Phases,
     output: &OutputArgs,
 ) -> Result<Produced, Error> {
+    run_beside(args, target, journal, phases, output, &[])
+}
+
+/// The same, shown together with those that receive what is sent.
+pub fn run_beside(
+    args: &LoadArgs,
+    target: &Target,
+    journal: Option<JournalWriter>,
+    phases: &Phases,
+    output: &OutputArgs,
+    receivers: &[Live],
+) -> Result<Produced, Error> {
     let threads = args.threads.min(args.connections) as usize;
     let lives: Vec<Live> = (0..threads).map(|_| Live::default()).collect();
     let produced = std::thread::scope(|scope| {
@@ -164,9 +176,12 @@ pub fn run(
             let feed = journal.as_ref().map(JournalWriter::feed);
             handles.push(scope.spawn(move || Load::new(settings, feed, phases, live)?.run()));
         }
-        let watch = progress::watch(phases, &lives, &output.server_pid, output.progress, || {
-            handles.iter().all(|handle| handle.is_finished())
-        });
+        let watched = match receivers {
+            [] => Watched::only(&lives, args.messages),
+            _ => Watched { senders: &lives, ..Watched::only(receivers, None) },
+        };
+        let watch =
+            progress::watch(phases, &watched, output, || handles.iter().all(|handle| handle.is_finished()));
         if watch.is_err() {
             phases.stop();
         }

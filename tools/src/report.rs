@@ -14,6 +14,7 @@ use crate::compare::decimal;
 use crate::cpu::CpuSeconds;
 use crate::error::Error;
 use crate::histogram_log;
+use crate::machine::Machine;
 use crate::ramp::RateStep;
 use crate::tally::{Second, Tally};
 use crate::target::Target;
@@ -21,10 +22,14 @@ use crate::target::Target;
 #[derive(Serialize)]
 pub struct Report<S> {
     pub command: &'static str,
+    /// What `messages` are, where they are something else.
+    pub counted: &'static str,
     pub tool_version: &'static str,
     pub label: Option<String>,
     pub settings: S,
     pub server: Target,
+    /// That the generator runs on.
+    pub machine: Machine,
     pub started_at_ms: u64,
     pub seconds: f64,
     pub messages: u64,
@@ -82,6 +87,12 @@ pub struct Fact {
     pub unit: String,
 }
 
+impl Fact {
+    pub fn new(name: &str, value: f64, unit: &str) -> Self {
+        Self { name: name.to_owned(), value, unit: unit.to_owned() }
+    }
+}
+
 /// So many percent of all latencies were at most this long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
@@ -134,10 +145,12 @@ impl<S: Serialize> Report<S> {
         let per_message = |cpu: f64| cpu * 1e6 / tally.messages.max(1) as f64;
         Self {
             command,
+            counted: "messages",
             tool_version: env!("CARGO_PKG_VERSION"),
             label: output.label.clone(),
             settings,
             server,
+            machine: Machine::here(),
             started_at_ms: measured.started_at_ms,
             seconds: measured.seconds,
             messages: tally.messages,
@@ -151,7 +164,7 @@ impl<S: Serialize> Report<S> {
             lag: tally.lag,
             facts: Vec::new(),
             rate_steps: Vec::new(),
-            percentiles: percentiles(tally),
+            percentiles: percentiles(&tally.latency),
             errors: errors(tally),
             anomalies: tally.anomalies.iter().map(|(&what, &count)| Anomaly { what, count }).collect(),
             cpu: CpuReport {
@@ -245,6 +258,8 @@ impl<S: Serialize> Report<S> {
 
     fn text(&self) -> String {
         let mut text = String::new();
+        let counted = self.counted;
+        let one = counted.trim_end_matches('s');
         let _ = writeln!(
             text,
             "{} {}: broker {} at {}, {} ({}), {} queues",
@@ -258,7 +273,7 @@ impl<S: Serialize> Report<S> {
         );
         let _ = writeln!(
             text,
-            "  {:.0} messages/s   {:.1} MB/s   {} messages in {:.2} s",
+            "  {:.0} {counted}/s   {:.1} MB/s   {} {counted} in {:.2} s",
             self.messages_per_second, self.megabytes_per_second, self.messages, self.seconds
         );
         let latencies = [("latency", &self.latency_us), ("answered", &self.answer_latency_us)];
@@ -286,12 +301,12 @@ impl<S: Serialize> Report<S> {
         }
         let _ = write!(
             text,
-            "  cpu: client {:.2} s, {:.2} us/message",
+            "  cpu: client {:.2} s, {:.2} us/{one}",
             self.cpu.client_seconds, self.cpu.client_us_per_message
         );
         if let (Some(seconds), Some(per_message)) = (self.cpu.server_seconds, self.cpu.server_us_per_message)
         {
-            let _ = write!(text, "   server {seconds:.2} s, {per_message:.2} us/message");
+            let _ = write!(text, "   server {seconds:.2} s, {per_message:.2} us/{one}");
         }
         for error in &self.errors {
             let code = error.code.map_or(String::new(), |code| format!("{code} "));
@@ -334,11 +349,10 @@ impl Latency {
     }
 }
 
-fn percentiles(tally: &Tally) -> Vec<Percentile> {
+pub fn percentiles(latency: &Histogram<u64>) -> Vec<Percentile> {
     /// Each halving of what is left above gets this many points.
     const POINTS_PER_HALVING: u32 = 5;
-    tally
-        .latency
+    latency
         .iter_quantiles(POINTS_PER_HALVING)
         .map(|point| Percentile {
             percentile: (point.quantile_iterated_to() * 100.0).min(100.0),
@@ -347,7 +361,7 @@ fn percentiles(tally: &Tally) -> Vec<Percentile> {
         .collect()
 }
 
-fn errors(tally: &Tally) -> Vec<ErrorLine> {
+pub fn errors(tally: &Tally) -> Vec<ErrorLine> {
     tally
         .failures
         .iter()

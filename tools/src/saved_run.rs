@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::machine::Machine;
 use crate::ramp::RateStep;
-use crate::report::{CpuReport, Latency, Percentile};
+use crate::report::{CpuReport, Fact, Latency, Percentile, Step};
 use crate::tally::Second;
 use crate::target::Target;
 
@@ -32,6 +33,15 @@ pub struct SavedRun {
     pub answer_latency_us: Option<Latency>,
     #[serde(default)]
     percentiles: Vec<Percentile>,
+    /// The parts that each request is made of.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    #[serde(default)]
+    pub facts: Vec<Fact>,
+    #[serde(default)]
+    pub lag: Option<u64>,
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// The rates that a ramp or a search has tried.
     #[serde(default)]
     pub rate_steps: Vec<RateStep>,
@@ -51,6 +61,17 @@ pub struct SavedError {
     pub name: String,
     pub code: Option<i32>,
     pub count: u64,
+    #[serde(default)]
+    meaning: String,
+    #[serde(default)]
+    first_remark: String,
+}
+
+impl SavedError {
+    /// What the first of them said; if it said nothing, what it means.
+    pub fn said(&self) -> String {
+        if self.first_remark.is_empty() { self.meaning.clone() } else { self.first_remark.clone() }
+    }
 }
 
 #[derive(Deserialize)]

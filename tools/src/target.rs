@@ -96,6 +96,20 @@ impl TargetArgs {
         Ok(self.target(&mut broker, name, queues))
     }
 
+    /// Finds the broker for what needs no topic; the topic's queues are none where it does not exist.
+    pub fn find_broker(&self, purpose: Use) -> Result<Target, Error> {
+        match self.locate(purpose) {
+            Err(Error::Refused { .. }) => {}
+            located => return located,
+        }
+        let (name, address) = match &self.broker_address {
+            Some(address) => (String::from("-"), address.clone()),
+            None => self.any_broker(&mut self.name_server()?)?,
+        };
+        let mut broker = Control::connect("the broker", resolve("the broker", &address)?, CONNECT_TIMEOUT)?;
+        Ok(self.target(&mut broker, name, 0))
+    }
+
     /// Creates the topic, or gives it this many queues, and waits until the name server knows.
     pub fn create(&self, queues: u32) -> Result<Target, Error> {
         if let Some(address) = &self.broker_address {

@@ -245,7 +245,7 @@ fn an_open_loop_keeps_its_rate() {
 fn an_open_loop_counts_from_when_a_send_was_due() {
     let broker = FakeBroker::start(1, true, Fault::Stall(300, 400));
     let address = broker.address.to_string();
-    let target = ["produce", "--broker-address", &address, "-t", "T", "-q", "1", "-c", "1", "-i", "1"];
+    let target = ["produce", "--broker-address", &address, "-t", "T", "-q", "1", "-c", "1", "-i", "16"];
     let (csv, hdr) = (Journal::new("stall.csv"), Journal::new("stall.hdr"));
     let open = json(&bench(
         &[&target[..], &["-r", "1000", "-d", "1s", "--hdr", hdr.path(), "--csv", csv.path(), "--json", "-"]]
@@ -339,6 +339,37 @@ fn consume_reads_what_produce_wrote() {
     assert_eq!(consumed["anomalies"], Value::Array(Vec::new()));
 }
 
+/// A cold consumer: everything from the beginning, in all the ways that it can be asked for.
+#[test]
+fn a_backlog_is_replayed_in_several_ways() {
+    let broker = FakeBroker::start(4, true, Fault::None);
+    let address = broker.address.to_string();
+    let target = ["--broker-address", &address, "-t", "T"];
+    let sent = ["produce", "-q", "4", "-m", "4000", "--tags", "3", "--seed", "1"];
+    assert!(bench(&[&sent[..], &target].concat()).status.success());
+    let consume = |more: &[&str]| {
+        let run = bench(&[&["consume"][..], &target, &["-m", "4000", "--json", "-"], more].concat());
+        (json(&run), run.status.success())
+    };
+    for more in [&[][..], &["--one-at-a-time"], &["-c", "2", "-b", "7"], &["-c", "2", "--one-at-a-time"]] {
+        let (report, passed) = consume(&[&["--until-end"][..], more].concat());
+        assert!(passed, "{report:#}");
+        assert_eq!(report["messages"], 4000, "{more:?}");
+        assert_eq!(report["latency_us"]["count"], report["requests"], "{more:?}");
+        assert_eq!((&report["lag"], &report["anomalies"]), (&0.into(), &Value::Array(Vec::new())));
+    }
+    let (tagged, passed) = consume(&["--until-end", "--tags", "TagA || TagC"]);
+    assert!(passed, "{tagged:#}");
+    let count = tagged["messages"].as_u64().unwrap();
+    assert!((2300..3000).contains(&count), "{tagged:#}");
+    assert_eq!(tagged["anomalies"], Value::Array(Vec::new()));
+
+    let (limited, _) = consume(&["-r", "2000", "-d", "500ms"]);
+    let count = limited["messages"].as_u64().unwrap();
+    assert!((800..1200).contains(&count), "{limited:#}");
+    assert_eq!(limited["lag"], 4000 - count);
+}
+
 /// A stall before a message is stored makes late whatever was due behind it, until it has been received.
 #[test]
 fn end_to_end_counts_from_due_to_received() {
@@ -357,7 +388,7 @@ fn end_to_end_counts_from_due_to_received() {
             "-c",
             "1",
             "-i",
-            "1",
+            "16",
             "-r",
             "1000",
             "--warmup",
@@ -399,6 +430,94 @@ fn end_to_end_notices_what_arrives_damaged() {
     ]);
     assert_eq!(run.status.code(), Some(1));
     assert_eq!(json(&run)["anomalies"][0]["what"], "messages damaged");
+}
+
+#[test]
+fn idle_connections_are_counted_until_the_end() {
+    let broker = FakeBroker::start(1, true, Fault::None);
+    let address = broker.address.to_string();
+    let pid = std::process::id().to_string();
+    let run = bench(&[
+        "idle",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-c",
+        "50",
+        "-d",
+        "400ms",
+        "--heartbeat",
+        "100ms",
+        "--server-pid",
+        &pid,
+        "--json",
+        "-",
+    ]);
+    let report = json(&run);
+    assert!(run.status.success(), "{report:#}");
+    let fact = |name: &str| {
+        let mut facts = report["facts"].as_array().unwrap().iter();
+        facts.find(|fact| fact["name"] == name).unwrap()["value"].as_f64().unwrap()
+    };
+    assert_eq!((fact("connections opened"), fact("connections open at the end")), (50.0, 50.0));
+    assert!(fact("server memory before") > 1.0);
+    // One at once, then one every 100 ms in the half second of settling and the 400 ms that follow.
+    let heartbeats = report["messages"].as_u64().unwrap();
+    assert!((250..=500).contains(&heartbeats), "{report:#}");
+    assert_eq!(report["errors"], Value::Array(Vec::new()), "{report:#}");
+}
+
+#[test]
+fn connections_that_do_not_stay_are_noticed() {
+    let broker = FakeBroker::start(1, true, Fault::HangUpOn(3));
+    let address = broker.address.to_string();
+    let run = bench(&[
+        "idle",
+        "--broker-address",
+        &address,
+        "-t",
+        "T",
+        "-c",
+        "10",
+        "-d",
+        "300ms",
+        "--heartbeat",
+        "once",
+        "--json",
+        "-",
+    ]);
+    let report = json(&run);
+    assert_eq!(run.status.code(), Some(1), "{report:#}");
+    assert_eq!(
+        (&report["errors"][0]["name"], &report["errors"][0]["count"]),
+        (&"CONNECTION_LOST".into(), &1.into())
+    );
+}
+
+#[test]
+fn short_connections_are_timed_in_steps() {
+    let broker = FakeBroker::start(2, true, Fault::None);
+    let address = broker.address.to_string();
+    let target = ["churn", "--broker-address", &address, "-t", "T", "-q", "2", "-d", "400ms", "--json", "-"];
+    for more in [&[][..], &["--request", "send", "-s", "100-5000"], &["-r", "500", "-c", "20"]] {
+        let run = bench(&[&target[..], more].concat());
+        let report = json(&run);
+        assert!(run.status.success(), "{report:#}");
+        let messages = report["messages"].as_u64().unwrap();
+        assert!(messages > 50, "{report:#}");
+        assert_eq!(report["errors"], Value::Array(Vec::new()), "{report:#}");
+        let counts =
+            report["steps"].as_array().unwrap().iter().map(|step| step["latency_us"]["count"].as_u64());
+        assert!(counts.flatten().all(|count| count >= messages), "{report:#}");
+        if more.contains(&"-r") {
+            assert!((150..=201).contains(&messages), "{report:#}");
+        }
+        if more.contains(&"send") {
+            // What had been sent when the time was over is stored, too, and not counted.
+            assert!((messages..=messages + 8).contains(&(broker.stored() as u64)), "{report:#}");
+        }
+    }
 }
 
 /// What one run writes, the other subcommands read.
@@ -523,6 +642,9 @@ fn bad_command_lines_say_what_is_wrong() {
         (&["ramp", "--rates", "5:1:1"], "FROM is above TO"),
         (&["ramp", "--rates", "1:5:1", "-r", "5"], "a rate and a time of its own"),
         (&["find-rate"], "--p99"),
+        (&["idle", "--heartbeat", "often"], "never, once, or a time"),
+        (&["idle", "-c", "1000000"], "ulimit -Hn"),
+        (&["churn", "-d", "x"], "no unit of time"),
         (&["verify"], "--journal"),
         (&["end-to-end"], "needs --rate"),
         (&["report", "a.json", "b.json"], "name it *.html"),

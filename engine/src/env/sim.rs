@@ -11,9 +11,12 @@
 //!   a directory sync covered.
 //! - A killed process loses its memory only; each of its writes in flight may still happen, wholly or partly.
 //! - Any chosen request may fail; a failed write may have changed any of its sectors.
+//! - Files below [`MEMORY_DIR`] are memory: writes to them happen at once and in order, a killed process leaves a
+//!   part of the one it was at, a power cut leaves no file at all.
 //!
 //! A machine is stopped *at* a step: each request counts one step when it is submitted and one when it is
-//! completed, so a run can be cut at every point that the disk can tell apart.
+//! completed, each write to memory counts one, so a run can be cut at every point that the disk or the memory can
+//! tell apart.
 
 mod disk;
 
@@ -21,7 +24,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +34,14 @@ use std::task::{Context, Poll, Wake, Waker};
 pub use disk::SimDisk;
 use disk::{Inode, WriteId};
 
-use super::{Class, Env, File, LockGuard, OpenMode, Space, split_mix};
+use super::{Class, Env, File, LockGuard, Memory, OpenMode, Space, split_mix};
 use crate::limits::BLOCK_BYTES;
+
+/// What is below it is not on the disk.
+pub const MEMORY_DIR: &str = "/shm";
+
+/// What a task is unwound with that was stopped in the middle of a write to memory.
+struct Stopped;
 
 /// What goes wrong in a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -170,8 +180,12 @@ impl World {
     fn poll(&self, id: usize) {
         let Some(mut task) = self.tasks.borrow_mut()[id].take() else { return };
         let waker = Waker::from(Arc::new(TaskWaker { id, ready: Arc::clone(&self.ready) }));
-        if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            self.tasks.borrow_mut()[id] = Some(task);
+        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
+        match polled {
+            Ok(Poll::Pending) => self.tasks.borrow_mut()[id] = Some(task),
+            Ok(Poll::Ready(())) => {}
+            Err(payload) if payload.is::<Stopped>() => {}
+            Err(payload) => resume_unwind(payload),
         }
     }
 
@@ -231,6 +245,7 @@ pub struct SimEnv {
 
 impl Env for SimEnv {
     type File = SimFile;
+    type Memory = SimMemory;
 
     fn monotonic_us(&self) -> u64 {
         self.world.now_us.get()
@@ -307,6 +322,57 @@ impl Env for SimEnv {
 
     fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>> {
         Ok(self.world.disk.lock(path))
+    }
+
+    async fn is_memory_dir(&self, dir: &Path) -> io::Result<bool> {
+        Ok(dir.starts_with(MEMORY_DIR))
+    }
+
+    async fn create_memory(&self, path: &Path, len: usize) -> io::Result<SimMemory> {
+        self.world.submit().await?;
+        self.world.disk.create_memory(path, len)?;
+        Ok(SimMemory { world: Rc::clone(&self.world), path: path.to_owned() })
+    }
+
+    async fn read_memory(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.world.take_time().await;
+        self.world.disk.read_memory(path)
+    }
+
+    async fn remove_memory(&self, path: &Path) -> io::Result<()> {
+        self.world.submit().await?;
+        self.world.disk.remove_memory(path)
+    }
+}
+
+pub struct SimMemory {
+    world: Rc<World>,
+    path: PathBuf,
+}
+
+impl Memory for SimMemory {
+    fn write(&self, at: usize, bytes: &[u8]) {
+        let step = self.world.steps.get();
+        self.world.steps.set(step + 1);
+        if self.world.faults.stop_at == Some(step) {
+            self.world.stopped.set(true);
+            let done = self.world.below(bytes.len() as u64 + 1) as usize;
+            self.world.disk.write_memory(&self.path, at, &bytes[..done]);
+            // The process ends between two instructions, and what would follow never happens.
+            resume_unwind(Box::new(Stopped));
+        }
+        self.world.disk.write_memory(&self.path, at, bytes);
+    }
+
+    fn remove(self) -> io::Result<()> {
+        self.world.disk.put_memory(&self.path, None);
+        Ok(())
+    }
+}
+
+impl Drop for SimMemory {
+    fn drop(&mut self) {
+        self.world.disk.lock_memory(&self.path, false);
     }
 }
 

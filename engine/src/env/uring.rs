@@ -3,17 +3,16 @@
 use std::cell::RefCell;
 use std::fs;
 use std::future::Future;
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rmq_reactor::{AlignedBuffer, DirectFile, blocking};
 
-use super::{Class, Env, File, LockGuard, OpenMode, Space};
+use super::memory::{self, MappedMemory};
+use super::{Class, Env, File, LockGuard, OpenMode, Space, machine};
 use crate::limits::ZERO_BYTES_MAX;
 
 #[derive(Clone)]
@@ -30,7 +29,7 @@ struct Inner {
 impl UringEnv {
     /// For use on a thread with a reactor.
     pub fn new() -> Self {
-        let random = RefCell::new(seed());
+        let random = RefCell::new(machine::seed());
         Self { inner: Rc::new(Inner { started: Instant::now(), random, zeros: RefCell::default() }) }
     }
 
@@ -50,26 +49,16 @@ impl Default for UringEnv {
     }
 }
 
-/// Different on every thread and start; not for secrets.
-fn seed() -> u64 {
-    static THREADS: AtomicU64 = AtomicU64::new(1);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-    let mut bytes = [0; 8];
-    if let Ok(mut file) = fs::File::open("/dev/urandom") {
-        let _ = file.read(&mut bytes);
-    }
-    u64::from_le_bytes(bytes) ^ now.rotate_left(20) ^ THREADS.fetch_add(1, Ordering::Relaxed)
-}
-
 impl Env for UringEnv {
     type File = UringFile;
+    type Memory = MappedMemory;
 
     fn monotonic_us(&self) -> u64 {
         self.inner.started.elapsed().as_micros() as u64
     }
 
     fn wall_ms(&self) -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+        machine::wall_ms()
     }
 
     fn random(&self) -> u64 {
@@ -106,15 +95,7 @@ impl Env for UringEnv {
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let dir = dir.to_owned();
-        blocking(move || {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(dir)? {
-                names.extend(entry?.file_name().into_string().ok());
-            }
-            names.sort();
-            Ok(names)
-        })
-        .await
+        blocking(move || machine::list(&dir)).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -129,34 +110,36 @@ impl Env for UringEnv {
 
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let dir = dir.to_owned();
-        blocking(move || fs::File::open(dir)?.sync_all()).await
+        blocking(move || machine::sync_dir(&dir)).await
     }
 
     async fn space(&self, dir: &Path) -> io::Result<Space> {
         let dir = dir.to_owned();
-        blocking(move || {
-            let found = nix::sys::statvfs::statvfs(&dir)?;
-            let unit = found.fragment_size();
-            // As `df` counts: what is reserved for root is neither used nor free.
-            let used = (found.blocks() - found.blocks_free()) * unit;
-            let free = found.blocks_available() * unit;
-            Ok(Space { total: used + free, free })
-        })
-        .await
+        blocking(move || machine::space(&dir)).await
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>> {
-        let mut file =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if !try_flock(file.as_raw_fd(), libc::LOCK_EX)? {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            return Ok(Err(text.trim().to_owned()));
-        }
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "process {}", std::process::id())?;
-        Ok(Ok(Arc::new(file)))
+        machine::lock(path)
+    }
+
+    async fn is_memory_dir(&self, dir: &Path) -> io::Result<bool> {
+        let dir = dir.to_owned();
+        blocking(move || memory::is_memory_dir(&dir)).await
+    }
+
+    async fn create_memory(&self, path: &Path, len: usize) -> io::Result<MappedMemory> {
+        let path = path.to_owned();
+        blocking(move || memory::create(&path, len)).await
+    }
+
+    async fn read_memory(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let path = path.to_owned();
+        blocking(move || memory::read(&path)).await
+    }
+
+    async fn remove_memory(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || memory::remove(&path)).await
     }
 }
 
@@ -194,32 +177,19 @@ impl File for UringFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        // SAFETY: the descriptor is owned by `file`, which outlives the borrow.
-        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.file.as_raw_fd()) };
-        Ok(nix::sys::stat::fstat(borrowed)?.st_size as u64)
+        machine::file_size(self.file.as_raw_fd())
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        try_flock(self.file.as_raw_fd(), libc::LOCK_EX)
+        machine::try_flock(self.file.as_raw_fd(), libc::LOCK_EX)
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
-        try_flock(self.file.as_raw_fd(), libc::LOCK_SH)
+        machine::try_flock(self.file.as_raw_fd(), libc::LOCK_SH)
     }
 
     async fn close(self) -> io::Result<()> {
         self.file.close().await
-    }
-}
-
-fn try_flock(fd: RawFd, kind: libc::c_int) -> io::Result<bool> {
-    // SAFETY: flock takes no pointers; a bad descriptor is answered with an error.
-    if unsafe { libc::flock(fd, kind | libc::LOCK_NB) } == 0 {
-        return Ok(true);
-    }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        error => Err(error),
     }
 }
 

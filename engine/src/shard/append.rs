@@ -184,6 +184,7 @@ impl<E: Env> Shard<E> {
         if log.end > self.prepare_at.get() {
             self.prepare.notify();
         }
+        self.keep.notify();
         self.work.notify();
     }
 }

@@ -221,10 +221,12 @@ impl<E: Env> Shard<E> {
             return Ok(None);
         }
         let mut frame = CheckedFrame::new(!is_own && !is_sealed);
-        let checked = match self.checked_record(at, &mut frame).await {
-            Err(error) if error.is_not_found() => return Ok(None),
-            other => other?.is_some(),
-        };
+        // What is acknowledged from memory may not be on disk yet.
+        let checked = self.check_frame_in_memory(at, &mut frame)
+            || match self.checked_record(at, &mut frame).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                other => other?.is_some(),
+            };
         let Some((position, preamble, payload)) = frame.parts().filter(|_| checked) else { return Ok(None) };
         let frame = Frame { position, preamble, payload };
         let meta =

@@ -401,6 +401,36 @@ impl<E: Env> Shard<E> {
         Ok(Some(&frame.bytes[(offset - frame.position) as usize..]))
     }
 
+    /// The same with what is in memory; no position that a client may ask for is taken on trust.
+    pub(super) fn check_frame_in_memory(&self, at: LogPosition, frame: &mut CheckedFrame) -> bool {
+        let LogPosition { segment, offset } = at;
+        let log = self.log.borrow();
+        let found = || {
+            let mark = log.tail.slice(segment, offset.checked_sub(MARK_BYTES as u32)?, MARK_BYTES as u32)?;
+            let back = u32::from_le_bytes(mark.try_into().ok()?);
+            let position = offset.checked_sub(back)?;
+            if (back as usize) < PREAMBLE_BYTES || !position.is_multiple_of(FRAME_ALIGN as u32) {
+                return None;
+            }
+            let preamble = log.tail.slice(segment, position, PREAMBLE_BYTES as u32)?;
+            let preamble = Preamble::parse(preamble.first_chunk()?)?;
+            let room = self.options.segment_size_bytes - u64::from(position);
+            if !preamble.is_plausible(room as usize) || preamble.frame_len() <= back as usize {
+                return None;
+            }
+            let bytes = log.tail.slice(segment, position, preamble.frame_len() as u32)?;
+            if (LogPosition { segment, offset: position + bytes.len() as u32 }) > self.acknowledged() {
+                return None;
+            }
+            preamble.verify(bytes, Seed::new(self.store_id, segment), position).then_some((position, bytes))
+        };
+        let Some((position, bytes)) = found() else { return false };
+        frame.bytes.clear();
+        frame.bytes.extend_from_slice(bytes);
+        (frame.segment, frame.position) = (segment, position);
+        true
+    }
+
     /// Follows the mark before a record back to its frame, and checks that.
     async fn check_frame(
         self: &Rc<Self>,

@@ -63,12 +63,13 @@ impl<E: Env> Shard<E> {
         if self.state.get() == State::Poisoned {
             return Err(Error::Poisoned);
         }
-        self.complete(LogPosition { segment: file.number, offset: end }, u64::from(end - from));
+        let written = LogPosition { segment: file.number, offset: end };
+        self.complete(written, u64::from(end - from), end == target);
         Ok(())
     }
 
-    /// Moves the marks, makes the records visible and tells whoever waits for them.
-    fn complete(&self, written: LogPosition, bytes: u64) {
+    /// Moves the marks and acknowledges what is not yet.
+    fn complete(&self, written: LogPosition, bytes: u64, is_frame_end: bool) {
         let counters = &self.counters;
         counters.bytes_written.set(counters.bytes_written.get() + bytes);
         counters.groups.set(counters.groups.get() + 1);
@@ -79,33 +80,48 @@ impl<E: Env> Shard<E> {
             counters.bytes_unsynced.set(counters.bytes_unsynced.get() + bytes);
             self.unsynced.notify();
         }
-        self.marks.advance_acknowledged(written);
+        let floor = LogPosition { offset: written.offset - written.offset % BLOCK, ..written };
+        let needed = self.release_memory(written, is_frame_end).map_or(floor, |kept| kept.min(floor));
+        let from_disk = self.acknowledge(written);
+        if self.options.memory_tail.is_some() {
+            counters.memory_waits.set(counters.memory_waits.get() + from_disk);
+        }
+        self.log.borrow_mut().tail.trim(needed);
+        if self.droppable_segment().is_some() {
+            self.seal.notify();
+        }
+    }
 
+    /// Makes the records up to a position visible and tells whoever waits for them. Says how many frames of records
+    /// that was the news about.
+    pub(super) fn acknowledge(&self, to: LogPosition) -> u64 {
+        if to <= self.marks.acknowledged() {
+            return 0;
+        }
+        self.marks.advance_acknowledged(to);
+        let mut frames = 0;
         let mut completed = self.completed.take();
         {
             let mut log = self.log.borrow_mut();
             let mut queues = self.queues.borrow_mut();
-            while let Some(&frame) = log.pending.front().filter(|frame| frame.end <= written) {
+            while let Some(&frame) = log.pending.front().filter(|frame| frame.end <= to) {
                 log.pending.pop_front();
+                frames += 1;
                 // A queue that was deleted meanwhile has nobody to show its records to.
                 if let Some(queue) = queues.queue_mut(frame.queue) {
                     queue.publish(u32::from(frame.count));
                     completed.push(frame);
                 }
             }
-            let floor = LogPosition { offset: written.offset - written.offset % BLOCK, ..written };
-            log.tail.trim(floor);
-        }
-        if self.droppable_segment().is_some() {
-            self.seal.notify();
         }
         self.announce_visible(&completed);
         completed.clear();
         self.completed.replace(completed);
         let told = self.on_progress.borrow().clone();
         if let Some(told) = told {
-            told(Progress::Acknowledged(written));
+            told(Progress::Acknowledged(to));
         }
+        frames
     }
 
     fn announce_visible(&self, completed: &[crate::log::Pending]) {
@@ -142,7 +158,10 @@ impl<E: Env> Shard<E> {
         };
         self.marks.advance_written(next);
         self.marks.advance_durable(next);
-        self.marks.advance_acknowledged(next);
+        self.release_memory(next, true);
+        if next > self.marks.acknowledged() {
+            self.marks.advance_acknowledged(next);
+        }
         Ok(())
     }
 

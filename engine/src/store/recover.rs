@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::LogEnd;
+use super::replay::LeftMemory;
 use super::scan::{End, Scan};
 use super::walk::Walked;
 use crate::entry::{Entries, Entry};
@@ -30,6 +31,7 @@ pub(super) struct Recovery<'a, E: Env> {
     pub schema: &'a dyn Schema,
     /// As the last start left it.
     pub superblock: Superblock,
+    pub memory: LeftMemory,
     pub queues: Queues,
     /// No queue number at or above this was seen.
     pub number_high: u32,

@@ -59,6 +59,11 @@ impl<'a, E: Env> Scan<'a, E> {
         self.position
     }
 
+    /// More was written where the scan ended.
+    pub fn look_again(&mut self) {
+        self.window.clear();
+    }
+
     /// The next frame, or how the log ends here.
     pub async fn next(&mut self) -> Result<Result<Frame<'_>, End>, Error> {
         let position = self.position;

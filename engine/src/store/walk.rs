@@ -45,14 +45,26 @@ impl<E: Env> Recovery<'_, E> {
         let seed = Seed::new(header.store_id, header.number);
         let mut scan = Scan::<E>::new(&file, &path, seed, header.size, self.superblock.epoch);
         let mut walked = Walked::new(header, path.clone());
+        let mut replayed_at = None;
         walked.how = loop {
             match scan.next().await? {
-                Err(how) => break how,
                 Ok(frame) => {
                     let at = LogPosition { segment: header.number, offset: frame.position };
                     self.take_frame(&frame, at < place, &mut walked)?;
+                    continue;
                 }
+                Err(End::Sealed) => break End::Sealed,
+                Err(End::Open) => {}
             }
+            let end = scan.position();
+            if !self.replay(header, &file, &path, end).await? {
+                break End::Open;
+            }
+            if replayed_at.replace(end) == Some(end) {
+                let what = "what was written does not read back";
+                return Err(Error::corrupt(&path, u64::from(end), what, REMEDY));
+            }
+            scan.look_again();
         };
         walked.end = scan.position();
         // What was only in the disk's cache is acknowledged from now on: by being read, if nothing else.

@@ -34,7 +34,7 @@ impl ServerCommand {
     ) -> Result<Self, Error> {
         for placeholder in ["{dir}", "{port}", "{nsport}"] {
             if !template.contains(placeholder) {
-                return Err(Error::Usage(format!("--server-cmd must contain {placeholder}")));
+                return Err(Error::Usage(format!("the server's command must contain {placeholder}")));
             }
         }
         let (port, namesrv_port) = match (port, namesrv_port) {
@@ -118,6 +118,11 @@ impl Server {
             }
             Err(source) => Err(Error::System { what: "waiting for the server", source }),
         }
+    }
+
+    /// Of the process that the command line started.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log_tail(&self) -> String {

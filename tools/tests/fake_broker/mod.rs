@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rmq_protocol::properties::PropertiesSource;
-use rmq_protocol::record::{RecordFields, stamp};
+use rmq_protocol::record::{RecordFields, RecordRef, stamp};
 use rmq_protocol::{Frame, FrameWriter, RequestCode, ResponseCode, Text, batch};
 
 /// What goes wrong, and with which message of the run (counted over all queues).
@@ -32,6 +32,8 @@ pub enum Fault {
     CommitAll,
     /// Every send takes this many milliseconds.
     Slow(u64),
+    /// A heartbeat that ends its connection.
+    HangUpOn(u64),
     /// Its connection stands still for this many milliseconds, then goes on.
     Stall(u64, u64),
 }
@@ -96,6 +98,10 @@ impl Shared {
             end += count;
             let mut start = 0;
             while let Ok(Some((frame, length))) = Frame::decode(&input[start..end]) {
+                let beats = frame.header.request_code() == RequestCode::HEART_BEAT;
+                if beats && self.fault == Fault::HangUpOn(self.sent.fetch_add(1, Ordering::Relaxed)) {
+                    return;
+                }
                 self.answer(&frame, &mut out);
                 start += length;
             }
@@ -118,9 +124,19 @@ impl Shared {
                 let (queue, from) = (number("queueId") as usize, number("queueOffset") as usize);
                 let queue = self.queues[queue].lock().unwrap();
                 let next = queue.records.len().min(from + number("maxMsgNums") as usize).max(from);
-                let body = queue.records.get(from..next).unwrap_or_default().concat();
-                let code = if body.is_empty() { ResponseCode(19) } else { ResponseCode::SUCCESS };
-                respond(out, code).field_int("nextBeginOffset", next as i64).body(&body);
+                let wanted = header.fields.find("subscription").unwrap().cow().into_owned();
+                let body = queue.records.get(from..next).unwrap_or_default().iter();
+                let body: Vec<u8> =
+                    body.filter(|record| matches(record, &wanted)).flatten().copied().collect();
+                let code = match (body.is_empty(), next > from) {
+                    (false, _) => 0,
+                    (true, true) => 20,
+                    (true, false) => 19,
+                };
+                respond(out, ResponseCode(code))
+                    .field_int("nextBeginOffset", next as i64)
+                    .field_int("maxOffset", queue.records.len() as i64)
+                    .body(&body);
             }
             RequestCode::GET_MIN_OFFSET => {
                 respond(out, ResponseCode::SUCCESS).field_int("offset", 0).finish()
@@ -135,7 +151,7 @@ impl Shared {
                 assert_eq!(number("commitLogOffset"), number("tranStateTableOffset") * 100);
                 if number("commitOrRollback") == 8 || self.fault == Fault::CommitAll {
                     let mut queue_of = self.queues[queue as usize].lock().unwrap();
-                    queue_of.records.push(self.record(queue, &body));
+                    queue_of.records.push(self.record(queue, &body, b""));
                     let last = queue_of.records.len() - 1;
                     queue_of.restamp(last);
                 }
@@ -189,11 +205,11 @@ impl Shared {
             let mut queue = self.queues[queue_id as usize].lock().unwrap();
             offset = queue.records.len() as i64;
             if is_batch {
-                for entry in batch::entries(frame.body) {
-                    queue.records.push(self.record(queue_id, entry.unwrap().body));
+                for entry in batch::entries(frame.body).map(Result::unwrap) {
+                    queue.records.push(self.record(queue_id, entry.body, entry.properties.0));
                 }
             } else {
-                self.store_one(&mut queue, sent, self.record(queue_id, frame.body));
+                self.store_one(&mut queue, sent, self.record(queue_id, frame.body, properties.as_bytes()));
             }
             queue.restamp(offset as usize);
         }
@@ -250,7 +266,7 @@ impl Shared {
         }
     }
 
-    fn record(&self, queue_id: i32, body: &[u8]) -> Vec<u8> {
+    fn record(&self, queue_id: i32, body: &[u8], properties: &[u8]) -> Vec<u8> {
         let fields = RecordFields {
             queue_id,
             flag: 0,
@@ -262,12 +278,17 @@ impl Shared {
             prepared_transaction_offset: 0,
             body,
             topic: "T",
-            properties: PropertiesSource::client(Text::new("WAIT\u{1}true\u{2}")),
+            properties: PropertiesSource::client(Text::new(std::str::from_utf8(properties).unwrap())),
         };
         let mut record = vec![0; fields.encoded_len()];
         fields.encode_into(&mut record);
         record
     }
+}
+
+fn matches(record: &[u8], wanted: &str) -> bool {
+    let tag = RecordRef::parse(record).unwrap().properties().find("TAGS").unwrap_or_default();
+    wanted == "*" || wanted.split("||").any(|wanted| wanted.trim() == tag)
 }
 
 impl Queue {

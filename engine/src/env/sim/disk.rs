@@ -37,6 +37,15 @@ struct State {
     locked_files: BTreeMap<Inode, usize>,
     locks: BTreeMap<PathBuf, Weak<()>>,
     capacity: Option<u64>,
+    memories: BTreeMap<PathBuf, MemoryFile>,
+}
+
+/// A file of memory; no power cut leaves anything of it.
+#[derive(Default)]
+struct MemoryFile {
+    bytes: Vec<u8>,
+    /// Of the process that has it.
+    locked: bool,
 }
 
 #[derive(Default)]
@@ -158,6 +167,7 @@ impl SimDisk {
         state.names = state.durable_names.clone();
         state.locked_files.clear();
         state.locks.clear();
+        state.memories.clear();
     }
 
     /// The process died, the machine did not: the disk keeps what was written.
@@ -166,6 +176,34 @@ impl SimDisk {
         let state = &mut *self.state.borrow_mut();
         state.locked_files.clear();
         state.locks.clear();
+        for file in state.memories.values_mut() {
+            file.locked = false;
+        }
+    }
+
+    /// Files of memory.
+    pub fn memory_paths(&self) -> Vec<PathBuf> {
+        self.state.borrow().memories.keys().cloned().collect()
+    }
+
+    /// Changes a file of memory as an operator or another process would; `None` removes it.
+    pub fn put_memory(&self, path: &Path, bytes: Option<Vec<u8>>) {
+        let memories = &mut self.state.borrow_mut().memories;
+        match bytes {
+            Some(bytes) => memories.entry(path.to_owned()).or_default().bytes = bytes,
+            None => drop(memories.remove(path)),
+        }
+    }
+
+    pub fn memory(&self, path: &Path) -> Option<Vec<u8>> {
+        Some(self.state.borrow().memories.get(path)?.bytes.clone())
+    }
+
+    /// Takes or leaves the lock of a file of memory, as another process would.
+    pub fn lock_memory(&self, path: &Path, locked: bool) {
+        if let Some(file) = self.state.borrow_mut().memories.get_mut(path) {
+            file.locked = locked;
+        }
     }
 
     /// Flips one bit of what is on disk, durably.
@@ -355,6 +393,38 @@ impl SimDisk {
         let guard = Arc::new(());
         locks.insert(path.to_owned(), Arc::downgrade(&guard));
         Ok(guard)
+    }
+
+    pub(super) fn create_memory(&self, path: &Path, len: usize) -> io::Result<()> {
+        let file = self.unlocked_memory(path, true)?;
+        self.state.borrow_mut().memories.insert(file, MemoryFile { bytes: vec![0; len], locked: true });
+        Ok(())
+    }
+
+    pub(super) fn read_memory(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let path = self.unlocked_memory(path, false)?;
+        Ok(self.state.borrow().memories[&path].bytes.clone())
+    }
+
+    pub(super) fn remove_memory(&self, path: &Path) -> io::Result<()> {
+        let path = self.unlocked_memory(path, false)?;
+        self.state.borrow_mut().memories.remove(&path);
+        Ok(())
+    }
+
+    fn unlocked_memory(&self, path: &Path, may_be_new: bool) -> io::Result<PathBuf> {
+        match self.state.borrow().memories.get(path) {
+            None if !may_be_new => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+            Some(file) if file.locked => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(path.to_owned()),
+        }
+    }
+
+    pub(super) fn write_memory(&self, path: &Path, at: usize, bytes: &[u8]) {
+        // A file whose name is gone is memory all the same, but nobody finds it again.
+        if let Some(file) = self.state.borrow_mut().memories.get_mut(path) {
+            file.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        }
     }
 
     pub(super) fn try_lock_file(&self, inode: Inode) -> bool {
