@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p rmq-benches --bench append [-- DIR]`: DIR (default: a directory under target) says which disk.
 //! Not criterion, whose loops know nothing of waiting: each case runs for a fixed time and prints its rate, the
-//! latency from append to acknowledgement, and how much CPU a message took.
+//! latency from append to acknowledgement, and how much CPU a message took. Once on our own reactor, once on glommio.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use futures_lite::future::poll_fn;
 use glommio::{LocalExecutorBuilder, Placement};
 use hdrhistogram::Histogram;
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_benches::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{
-    AppendError, FlushMode, LogPosition, Progress, QueueNumber, QueueOffset, RecordMeta, RecordPlan, Schema,
-    Shard, Stamp, Store, StoreOptions,
+    AppendError, Env, FlushMode, LogPosition, Progress, QueueNumber, QueueOffset, RecordMeta, RecordPlan,
+    Schema, Shard, Stamp, Store, StoreOptions,
 };
 
 const RUN: Duration = Duration::from_secs(3);
@@ -41,8 +42,15 @@ impl Schema for BenchSchema {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Runtime {
+    Ours,
+    Glommio,
+}
+
 #[derive(Clone, Copy)]
 struct Case {
+    runtime: Runtime,
     flush: FlushMode,
     waiters: usize,
     record_bytes: usize,
@@ -52,12 +60,14 @@ fn main() {
     let chosen = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let base = chosen.map_or_else(|| PathBuf::from("target"), PathBuf::from);
     println!(
-        "{:>5} {:>7} {:>6} {:>12} {:>8} {:>8} {:>8} {:>10}",
-        "flush", "waiters", "bytes", "messages/s", "p50 us", "p99 us", "p999 us", "cpu us/msg"
+        "{:>7} {:>5} {:>7} {:>6} {:>12} {:>8} {:>8} {:>8} {:>10}",
+        "runtime", "flush", "waiters", "bytes", "messages/s", "p50 us", "p99 us", "p999 us", "cpu us/msg"
     );
     for flush in [FlushMode::Sync, FlushMode::Async { interval_ms: 500, bytes: 16 << 20 }] {
         for (waiters, record_bytes) in [(1, 256), (64, 1152), (256, 256), (256, 1152)] {
-            run(&base, Case { flush, waiters, record_bytes });
+            for runtime in [Runtime::Ours, Runtime::Glommio] {
+                run(&base, Case { runtime, flush, waiters, record_bytes });
+            }
         }
     }
 }
@@ -67,17 +77,22 @@ fn run(base: &Path, case: Case) {
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("the directory can be made");
     let data = dir.clone();
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .spawn(move || async move { measure(&data, case).await })
-        .expect("an executor starts")
-        .join()
-        .expect("the bench does not panic");
+    match case.runtime {
+        Runtime::Ours => rmq_reactor::run(&rmq_reactor::Options::default(), || async move {
+            measure(UringEnv::new(), &data, case).await;
+        })
+        .expect("the kernel gives a ring"),
+        Runtime::Glommio => LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(1 << 20)
+            .spawn(move || async move { measure(GlommioEnv::new(), &data, case).await })
+            .expect("an executor starts")
+            .join()
+            .expect("the bench does not panic"),
+    }
     let _ = std::fs::remove_dir_all(&dir);
 }
 
-async fn measure(dir: &Path, case: Case) {
-    let env = GlommioEnv::new();
+async fn measure<E: Env>(env: E, dir: &Path, case: Case) {
     let options = StoreOptions { flush: case.flush, ..StoreOptions::new(dir) };
     let mut seeds = Store::open(&env, options, Arc::new(BenchSchema), &|_| 0).await.expect("the store opens");
     let shard = Shard::start(env, seeds.remove(0)).await.expect("the shard starts");
@@ -134,7 +149,8 @@ async fn measure(dir: &Path, case: Case) {
     let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
     let flush = if matches!(case.flush, FlushMode::Sync) { "SYNC" } else { "ASYNC" };
     println!(
-        "{flush:>5} {:>7} {:>6} {:>12.0} {:>8.0} {:>8.0} {:>8.0} {:>10.2}",
+        "{:>7} {flush:>5} {:>7} {:>6} {:>12.0} {:>8.0} {:>8.0} {:>8.0} {:>10.2}",
+        format!("{:?}", case.runtime).to_lowercase(),
         case.waiters,
         case.record_bytes,
         messages as f64 / seconds,
@@ -146,7 +162,7 @@ async fn measure(dir: &Path, case: Case) {
     shard.shutdown().await.expect("an orderly end");
 }
 
-fn append(shard: &Shard<GlommioEnv>, queue: QueueNumber, bytes: usize) -> Result<LogPosition, AppendError> {
+fn append<E: Env>(shard: &Shard<E>, queue: QueueNumber, bytes: usize) -> Result<LogPosition, AppendError> {
     let plan = RecordPlan { len: bytes as u32, filter_code: 0 };
     let appended = shard.append(queue, &[plan], |_, out: &mut [u8], stamp: &Stamp| {
         out[..4].copy_from_slice(&plan.len.to_le_bytes());

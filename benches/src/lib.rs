@@ -1,1 +1,3 @@
-//! Benches live in `benches/`.
+//! What the benches share; they live in `benches/`.
+
+pub mod glommio;

@@ -1,10 +1,12 @@
 //! The door to time, tasks, randomness and the disk.
 //!
-//! Two implementations: [`glommio`] for real, [`sim`] for a whole machine as a function of a seed.
+//! Two implementations: [`uring`] for real, [`sim`] for a whole machine as a function of a seed.
 //! Everything belongs to one thread; nothing here is `Send`.
 
-pub mod glommio;
+pub mod machine;
+pub mod memory;
 pub mod sim;
+pub mod uring;
 
 use std::any::Any;
 use std::future::Future;
@@ -127,7 +129,7 @@ pub trait File: 'static {
 }
 
 /// A small generator for everything that wants to look random (store ids, simulated disks).
-pub(crate) fn split_mix(state: &mut u64) -> u64 {
+pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
@@ -104,8 +104,6 @@ pub enum MeshMessage {
 pub struct Inbox {
     messages: SegQueue<MeshMessage>,
     waker: AtomicWaker,
-    /// Set while the shard owes an answer; read by the supervisor thread.
-    owing: AtomicBool,
     /// Counts turns of the inbox task; the supervisor sees from it that the executor lives.
     turns: AtomicU64,
     /// Connections handed to this shard and not yet ended.
@@ -117,7 +115,6 @@ impl Inbox {
         Arc::new(Self {
             messages: SegQueue::new(),
             waker: AtomicWaker::new(),
-            owing: AtomicBool::new(false),
             turns: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
         })
@@ -128,19 +125,9 @@ impl Inbox {
         self.waker.wake();
     }
 
-    /// Wakes the shard without giving it anything to do: an executor that parked with runnable tasks goes on.
+    /// Asks for a turn of the inbox task, which counts it.
     pub fn nudge(&self) {
         self.waker.wake();
-    }
-
-    pub fn owes(&self, owing: bool) {
-        if self.owing.load(Ordering::Relaxed) != owing {
-            self.owing.store(owing, Ordering::Relaxed);
-        }
-    }
-
-    pub fn is_owing(&self) -> bool {
-        self.owing.load(Ordering::Relaxed)
     }
 
     pub fn turns(&self) -> u64 {

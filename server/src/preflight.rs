@@ -1,4 +1,4 @@
-//! What the host must offer before anything is touched: io_uring, locked memory, descriptors, direct I/O.
+//! What the host must offer before anything is touched: io_uring, descriptors, direct I/O.
 //! Each failure says what to change.
 
 use std::fs::{File, OpenOptions};
@@ -9,23 +9,16 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Below this glommio refuses to start an executor.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 const OPEN_FILES_WISHED: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
     #[error(
-        "io_uring is not available ({source}): rmq needs Linux 5.11 or newer with io_uring allowed. In a container run it with \
+        "io_uring is not available ({source}): rmq needs Linux 5.13 or newer with io_uring allowed. In a container run it with \
          `--security-opt seccomp=unconfined` or a seccomp profile that allows io_uring_setup, io_uring_enter and \
          io_uring_register; on a host check `sysctl kernel.io_uring_disabled` (0 allows it)"
     )]
     NoIoUring { source: io::Error },
-    #[error(
-        "the locked-memory limit is {limit} bytes and {needed} are needed: raise it (`ulimit -l 65536`, LimitMEMLOCK= in \
-         systemd, `--ulimit memlock=67108864` in Docker)"
-    )]
-    Memlock { limit: u64, needed: u64 },
     #[error("cannot create the data directory {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
     #[error("the data directory {} is not writable: {source}; give this user write permission or choose another", path.display())]
@@ -46,9 +39,7 @@ pub enum PreflightError {
 /// Checks the host and raises the soft limits to what the hard limits allow.
 pub fn check(data_dir: &Path) -> Result<(), PreflightError> {
     raise_limit(Resource::RLIMIT_NOFILE, OPEN_FILES_WISHED);
-    raise_limit(Resource::RLIMIT_MEMLOCK, u64::MAX);
     io_uring().map_err(|source| PreflightError::NoIoUring { source })?;
-    memlock()?;
     std::fs::create_dir_all(data_dir)
         .map_err(|source| PreflightError::Create { path: data_dir.to_owned(), source })?;
     writable_and_direct(data_dir)?;
@@ -73,18 +64,6 @@ fn io_uring() -> io::Result<()> {
     // SAFETY: the call above returned this descriptor, and nobody else has it.
     drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(ring as i32) });
     Ok(())
-}
-
-fn memlock() -> Result<(), PreflightError> {
-    if nix::unistd::Uid::effective().is_root() {
-        return Ok(());
-    }
-    match getrlimit(Resource::RLIMIT_MEMLOCK) {
-        Ok((limit, _)) if limit < MEMLOCK_BYTES_MIN => {
-            Err(PreflightError::Memlock { limit, needed: MEMLOCK_BYTES_MIN })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn writable_and_direct(dir: &Path) -> Result<(), PreflightError> {

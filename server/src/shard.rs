@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset};
 use rmq_protocol::frame::Frame;
 use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
@@ -40,7 +40,7 @@ use crate::net::executor::{self, Notify, Oneshot};
 use crate::ownership::Ownership;
 use crate::settings::Settings;
 
-pub type Engine = rmq_engine::Shard<GlommioEnv>;
+pub type Engine = rmq_engine::Shard<UringEnv>;
 
 pub struct Shard {
     pub index: usize,
@@ -76,6 +76,8 @@ pub struct Shard {
     unique_ids: UniqueIds,
     unique_count: Cell<u16>,
     stopped: Rc<Notify>,
+    /// Tasks of this turn left answers to be sent.
+    answered: Rc<Notify>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,9 +164,11 @@ impl Shard {
             unique_ids,
             unique_count: Cell::new(0),
             stopped: Notify::new(),
+            answered: Notify::new(),
         });
         shard.watch_log();
         executor::spawn(Rc::clone(&shard).take_messages());
+        executor::spawn(Rc::clone(&shard).flush_answers());
         executor::spawn(Rc::clone(&shard).watch_deadlines());
         executor::spawn(Rc::clone(&shard).persist_offsets());
         executor::spawn(retention::run(Rc::clone(&shard)));
@@ -255,7 +259,6 @@ impl Shard {
     pub fn answer_when_acknowledged(&self, end: LogPosition, to: ReplyTo, encode: impl FnOnce(&mut Vec<u8>)) {
         self.answers.defer(&to);
         self.group_commit.borrow_mut().wait_client(end, self.now_ms(), to, encode);
-        self.inbox.owes(true);
     }
 
     /// Waits until the log has acknowledged everything up to `end`.
@@ -264,7 +267,6 @@ impl Shard {
             return Completion::Acknowledged;
         }
         let done = self.group_commit.borrow_mut().wait_internal(end, self.now_ms());
-        self.inbox.owes(true);
         done.take().await
     }
 
@@ -291,6 +293,18 @@ impl Shard {
 
     pub fn inbox(&self) -> Arc<Inbox> {
         Arc::clone(&self.inbox)
+    }
+
+    /// Sends the answers of all tasks of this turn together, at its end.
+    pub fn flush_soon(&self) {
+        self.answered.notify();
+    }
+
+    async fn flush_answers(self: Rc<Self>) {
+        loop {
+            self.answered.notified().await;
+            self.answers.flush(self.now_ms());
+        }
     }
 
     fn watch_log(self: &Rc<Self>) {
@@ -329,7 +343,6 @@ impl Shard {
                 waiting.acknowledge(position, |to, frame| {
                     self.answers.later(to, |out| out.extend_from_slice(frame));
                 });
-                self.inbox.owes(!waiting.is_empty());
             }
             LogProgress::Stopped => {
                 self.group_commit.borrow_mut().fail(|to, _, _| {
@@ -341,7 +354,6 @@ impl Shard {
                         );
                     });
                 });
-                self.inbox.owes(false);
             }
         }
         self.wake_held_pulls();

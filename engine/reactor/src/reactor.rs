@@ -187,7 +187,10 @@ struct Leave;
 impl Drop for Leave {
     fn drop(&mut self) {
         let reactor = CURRENT.with(RefCell::take);
-        drop(reactor);
+        if thread::panicking() {
+            // The kernel may still work on memory that the table of operations owns.
+            let _kept = std::mem::ManuallyDrop::new(reactor);
+        }
     }
 }
 

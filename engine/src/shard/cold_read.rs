@@ -100,7 +100,7 @@ impl<E: Env> Shard<E> {
     }
 
     async fn read_anywhere(
-        &self,
+        self: &Rc<Self>,
         queue: QueueNumber,
         from: i64,
         limits: &ReadLimits,
@@ -142,12 +142,14 @@ impl<E: Env> Shard<E> {
                         break;
                     }
                     let place = LogPosition { segment, offset: entry.position };
-                    match self.checked_record(place, &mut frame).await {
-                        Ok(Some(bytes)) if bytes.len() >= entry.len as usize => {
-                            out.extend_from_slice(&bytes[..entry.len as usize]);
+                    if !self.copy_from_unit(place, entry.len, &mut frame, out) {
+                        match self.checked_record(place, &mut frame).await {
+                            Ok(Some(bytes)) if bytes.len() >= entry.len as usize => {
+                                out.extend_from_slice(&bytes[..entry.len as usize]);
+                            }
+                            Ok(_) => return Err(self.damaged(place)),
+                            Err(error) => return self.gone_or(error, queue, segment, from, at, messages),
                         }
-                        Ok(_) => return Err(self.damaged(place)),
-                        Err(error) => return self.gone_or(error, queue, segment, from, at, messages),
                     }
                 }
                 messages += 1;
@@ -212,7 +214,7 @@ impl<E: Env> Shard<E> {
         Error::corrupt(&path, u64::from(at.offset), "a record is damaged on disk", remedy)
     }
 
-    async fn find_record(&self, at: LogPosition) -> Result<Option<Vec<u8>>, Error> {
+    async fn find_record(self: &Rc<Self>, at: LogPosition) -> Result<Option<Vec<u8>>, Error> {
         let is_own = self.log.borrow().files.iter().any(|file| file.number == at.segment);
         let is_sealed = self.sealed.borrow().iter().any(|sealed| sealed.number == at.segment);
         if at.offset < FIRST_FRAME || (is_own && at >= self.acknowledged()) {

@@ -2,12 +2,13 @@
 //! flight, so that a consumer replaying last week does not get in the way of producers.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::Shard;
 use crate::block_cache::{BlockCache, BlockKey, Kind};
 use crate::entry::Entry;
-use crate::env::{Env, File, OpenMode};
+use crate::env::{Class, Env, File, OpenMode};
 use crate::error::Error;
 use crate::frame::{MARK_BYTES, PREAMBLE_BYTES, Preamble, Seed};
 use crate::index_file;
@@ -24,7 +25,17 @@ pub(super) struct Disk<E: Env> {
     /// Most recently used last.
     files: RefCell<Vec<OpenFile<E>>>,
     in_flight: Cell<usize>,
+    /// Units of log files that are being read; whoever wants one of them waits for it.
+    loading: RefCell<Vec<Load>>,
     landed: Changes,
+}
+
+/// Units `first..end` of a segment's log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Load {
+    segment: u64,
+    first: u64,
+    end: u64,
 }
 
 struct OpenFile<E: Env> {
@@ -41,6 +52,17 @@ pub(super) struct CheckedFrame {
     segment: u64,
     position: u32,
     bytes: Vec<u8>,
+    /// The unit that the last record came from: most readers go on where they were.
+    unit: Option<Unit>,
+    /// Where the last frame that was checked within `unit` lies in it.
+    proven: Range<usize>,
+}
+
+/// One unit of a log file in memory.
+struct Unit {
+    segment: u64,
+    block: u64,
+    bytes: Rc<Vec<u8>>,
 }
 
 impl CheckedFrame {
@@ -62,8 +84,14 @@ impl<E: Env> Disk<E> {
             cache: RefCell::new(BlockCache::new(cache_bytes)),
             files: RefCell::default(),
             in_flight: Cell::new(0),
+            loading: RefCell::default(),
             landed: Changes::default(),
         }
+    }
+
+    fn is_loading(&self, segment: u64, block: u64) -> bool {
+        let loads = self.loading.borrow();
+        loads.iter().any(|load| load.segment == segment && (load.first..load.end).contains(&block))
     }
 
     pub fn cached_bytes(&self) -> usize {
@@ -180,59 +208,177 @@ impl<E: Env> Shard<E> {
                 u64::from(written.offset - written.offset % BLOCK_BYTES as u32)
             }
             true => 0,
-            false => self.options.segment_size_bytes,
+            // All of it, also when its last unit is shorter than the others.
+            false => self.options.segment_size_bytes.next_multiple_of(READ_AHEAD_BYTES as u64),
         }
     }
 
-    /// One unit of a log file, with more of them behind it for a reader that comes from the unit before.
-    async fn log_unit(&self, segment: u64, block: u64, is_foreign: bool) -> Result<Rc<Vec<u8>>, Error> {
+    /// One unit of a log file. A reader that comes from the unit before finds the next ones read ahead.
+    async fn log_unit(
+        self: &Rc<Self>,
+        segment: u64,
+        block: u64,
+        is_foreign: bool,
+    ) -> Result<Rc<Vec<u8>>, Error> {
         const UNIT: u64 = READ_AHEAD_BYTES as u64;
-        let key = |block| BlockKey { kind: Kind::Log, segment, block };
-        let (found, units) = {
-            let cache = self.disk.cache.borrow();
-            let is_sequential = block > 0 && cache.contains(key(block - 1));
-            (cache.find(key(block)), if is_sequential { READ_AHEAD_UNITS } else { 1 })
-        };
-        if let Some(bytes) = found.filter(|_| !is_foreign) {
-            return Ok(bytes);
-        }
         let settled = if is_foreign { 0 } else { self.settled(segment) };
-        let at = block * UNIT;
-        let len = (units * UNIT).min(self.options.segment_size_bytes - at) as usize;
-        let bytes = self.read_bytes(Kind::Log, segment, at, len).await?;
-        let mut first = None;
-        for (n, unit) in bytes.chunks(READ_AHEAD_BYTES).enumerate() {
-            let end = at + (n * READ_AHEAD_BYTES + unit.len()) as u64;
-            if n > 0 && end > settled {
-                break;
-            }
-            let unit = Rc::new(unit.to_vec());
-            if end <= settled {
-                self.disk.cache.borrow_mut().insert(key(block + n as u64), Rc::clone(&unit));
-            }
-            first.get_or_insert(unit);
+        if (block + 1) * UNIT > settled {
+            // It may change yet: nobody else gets these bytes.
+            let at = block * UNIT;
+            let len = UNIT.min(self.options.segment_size_bytes - at) as usize;
+            return self.read_bytes(Kind::Log, segment, at, len).await.map(Rc::new);
         }
-        Ok(first.unwrap_or_default())
+        let key = |block| BlockKey { kind: Kind::Log, segment, block };
+        loop {
+            let (found, is_sequential) = {
+                let cache = self.disk.cache.borrow();
+                (cache.find(key(block)), block > 0 && cache.contains(key(block - 1)))
+            };
+            if is_sequential && found.is_some() {
+                self.read_ahead(segment, block, settled);
+            }
+            if let Some(bytes) = found {
+                return Ok(bytes);
+            }
+            if self.disk.is_loading(segment, block) {
+                self.disk.landed.wait_for(|| !self.disk.is_loading(segment, block)).await;
+                continue;
+            }
+            let units = if is_sequential { READ_AHEAD_UNITS } else { 1 };
+            let load = Load { segment, first: block, end: (block + units).min(settled / UNIT) };
+            return self.load(load).await;
+        }
+    }
+
+    /// Has the units behind those that were read ahead last read while the reader works on these.
+    fn read_ahead(self: &Rc<Self>, segment: u64, block: u64, settled: u64) {
+        let first = (block / READ_AHEAD_UNITS + 1) * READ_AHEAD_UNITS;
+        let end = (first + READ_AHEAD_UNITS).min(settled / READ_AHEAD_BYTES as u64);
+        let disk = &self.disk;
+        let bytes = READ_AHEAD_BYTES * READ_AHEAD_UNITS as usize;
+        if first >= end
+            || disk.in_flight.get() + bytes > self.options.cold_bytes_in_flight_max
+            || disk.is_loading(segment, first)
+            || disk.cache.borrow().contains(BlockKey { kind: Kind::Log, segment, block: first })
+        {
+            return;
+        }
+        let load = Load { segment, first, end };
+        disk.loading.borrow_mut().push(load);
+        let shard = Rc::clone(self);
+        self.env.spawn(Class::Reads, async move {
+            // Whoever comes to these units tries again and then hears of the error.
+            let _ = shard.load_listed(load).await;
+        });
+    }
+
+    /// Reads units into the cache and returns the first one.
+    async fn load(&self, load: Load) -> Result<Rc<Vec<u8>>, Error> {
+        self.disk.loading.borrow_mut().push(load);
+        self.load_listed(load).await
+    }
+
+    async fn load_listed(&self, load: Load) -> Result<Rc<Vec<u8>>, Error> {
+        let Load { segment, first, end } = load;
+        let at = first * READ_AHEAD_BYTES as u64;
+        let len = (end * READ_AHEAD_BYTES as u64).min(self.options.segment_size_bytes) - at;
+        let read = self.read_bytes(Kind::Log, segment, at, len as usize).await;
+        let mut wanted = None;
+        if let Ok(bytes) = &read {
+            let mut cache = self.disk.cache.borrow_mut();
+            for (block, unit) in (first..end).zip(bytes.chunks(READ_AHEAD_BYTES)) {
+                let unit = Rc::new(unit.to_vec());
+                cache.insert(BlockKey { kind: Kind::Log, segment, block }, Rc::clone(&unit));
+                wanted.get_or_insert(unit);
+            }
+        }
+        self.disk.loading.borrow_mut().retain(|other| *other != load);
+        self.disk.landed.announce();
+        read.map(|_| wanted.unwrap_or_default())
+    }
+
+    /// Appends a record that lies, with its frame, in the unit that the reader is in. False: it does not.
+    pub(super) fn copy_from_unit(
+        &self,
+        at: LogPosition,
+        len: u32,
+        frame: &mut CheckedFrame,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let CheckedFrame { unit: Some(unit), proven, .. } = frame else { return false };
+        let base = unit.block * READ_AHEAD_BYTES as u64;
+        let Some(record) = u64::from(at.offset).checked_sub(base).map(|record| record as usize) else {
+            return false;
+        };
+        if unit.segment != at.segment || record < MARK_BYTES {
+            return false;
+        }
+        let bytes = &unit.bytes[..];
+        if !proven.contains(&record) {
+            let found = || {
+                let mark = bytes.get(record - MARK_BYTES..record)?.first_chunk()?;
+                let start = record.checked_sub(u32::from_le_bytes(*mark) as usize)?;
+                let position = base as u32 + start as u32;
+                let preamble = Preamble::parse(bytes.get(start..)?.first_chunk()?)?;
+                let room = self.options.segment_size_bytes - u64::from(position);
+                if !position.is_multiple_of(FRAME_ALIGN as u32) || !preamble.is_plausible(room as usize) {
+                    return None;
+                }
+                let end = start + preamble.frame_len();
+                let seed = Seed::new(self.store_id, at.segment);
+                preamble.verify(bytes.get(start..end)?, seed, position).then_some(start..end)
+            };
+            match found() {
+                Some(range) if range.contains(&record) => *proven = range,
+                _ => return false,
+            }
+        }
+        match bytes[..proven.end].get(record..record + len as usize) {
+            Some(bytes) => {
+                out.extend_from_slice(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Makes the unit that a position is in the one that the reader is in.
+    async fn enter_unit(
+        self: &Rc<Self>,
+        segment: u64,
+        block: u64,
+        frame: &mut CheckedFrame,
+    ) -> Result<Rc<Vec<u8>>, Error> {
+        if let Some(unit) = frame.unit.as_ref().filter(|unit| (unit.segment, unit.block) == (segment, block))
+        {
+            return Ok(Rc::clone(&unit.bytes));
+        }
+        let is_settled = !frame.is_foreign && (block + 1) * READ_AHEAD_BYTES as u64 <= self.settled(segment);
+        let bytes = self.log_unit(segment, block, frame.is_foreign).await?;
+        if is_settled {
+            frame.unit = Some(Unit { segment, block, bytes: Rc::clone(&bytes) });
+            frame.proven = 0..0;
+        }
+        Ok(bytes)
     }
 
     /// Copies a range of a log file; false if the file ends before.
     async fn copy_range(
-        &self,
+        self: &Rc<Self>,
         segment: u64,
         from: u32,
         len: usize,
         frame: &mut CheckedFrame,
     ) -> Result<bool, Error> {
-        let (out, is_foreign) = (&mut frame.bytes, frame.is_foreign);
-        out.clear();
+        frame.bytes.clear();
         let mut at = from as usize;
         let end = at + len;
         while at < end {
-            let unit = self.log_unit(segment, (at / READ_AHEAD_BYTES) as u64, is_foreign).await?;
+            let unit = self.enter_unit(segment, (at / READ_AHEAD_BYTES) as u64, frame).await?;
             let start = at % READ_AHEAD_BYTES;
             let stop = READ_AHEAD_BYTES.min(start + (end - at));
             let Some(bytes) = unit.get(start..stop) else { return Ok(false) };
-            out.extend_from_slice(bytes);
+            frame.bytes.extend_from_slice(bytes);
             at += bytes.len();
         }
         Ok(true)
@@ -240,7 +386,7 @@ impl<E: Env> Shard<E> {
 
     /// The record at a position, out of a frame that proves itself. `None` if no frame does.
     pub(super) async fn checked_record<'f>(
-        &self,
+        self: &Rc<Self>,
         at: LogPosition,
         frame: &'f mut CheckedFrame,
     ) -> Result<Option<&'f [u8]>, Error> {
@@ -286,7 +432,12 @@ impl<E: Env> Shard<E> {
     }
 
     /// Follows the mark before a record back to its frame, and checks that.
-    async fn check_frame(&self, segment: u64, record: u32, frame: &mut CheckedFrame) -> Result<bool, Error> {
+    async fn check_frame(
+        self: &Rc<Self>,
+        segment: u64,
+        record: u32,
+        frame: &mut CheckedFrame,
+    ) -> Result<bool, Error> {
         if record < FIRST_FRAME + PREAMBLE_BYTES as u32
             || u64::from(record) >= self.options.segment_size_bytes
         {

@@ -304,7 +304,7 @@ fn read_cold(shard: &Rc<Shard>, mut pull: Pull, limits: ReadLimits, frame: &[u8]
     executor::spawn(async move {
         cold_read(&shard, pull, limits, &frame).await;
         shard.cold_reads.set(shard.cold_reads.get() - 1);
-        shard.answers.flush(shard.now_ms());
+        shard.flush_soon();
     });
 }
 

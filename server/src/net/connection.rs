@@ -7,14 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use futures_lite::io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use nix::sys::socket::{MsgFlags, send};
+use rmq_reactor::Socket;
 
 use crate::control::link::ConnectionId;
 use crate::limits;
@@ -236,14 +234,13 @@ pub async fn serve(
     scratch: Rc<RefCell<Box<[u8]>>>,
     now_ms: impl Fn() -> u64,
 ) -> End {
-    // SAFETY: `socket` is an open, connected TCP socket that nobody else owns; the stream closes it.
-    let stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
+    let stream = Socket::new(socket);
     debug_assert_eq!(stream.as_raw_fd(), connection.fd);
     let mut reader = Reader { stream, connection, sink, scratch, now_ms, partial: Vec::new(), ready: false };
     let end = std::future::poll_fn(|cx| reader.poll(cx)).await;
     reader.connection.closing.set(true);
     // The peer sees the end at once, not when the executor next drops a source.
-    let _ = reader.stream.shutdown(std::net::Shutdown::Both).await;
+    let _ = reader.stream.shutdown();
     end
 }
 
@@ -251,7 +248,7 @@ pub async fn serve(
 const READS_PER_TURN: usize = 4;
 
 struct Reader<C> {
-    stream: TcpStream,
+    stream: Socket,
     connection: Rc<Connection>,
     sink: Rc<dyn FrameSink>,
     scratch: Rc<RefCell<Box<[u8]>>>,
@@ -301,7 +298,7 @@ impl<C: Fn() -> u64> Reader<C> {
             }
             let scratch = Rc::clone(&self.scratch);
             let mut scratch = scratch.borrow_mut();
-            match Pin::new(&mut self.stream).poll_read(cx, &mut scratch[..]) {
+            match self.stream.poll_read(cx, &mut scratch[..]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => {
                     turn = Poll::Ready(End::Peer);
@@ -368,7 +365,7 @@ impl<C: Fn() -> u64> Reader<C> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut out = self.connection.out.borrow_mut();
         while !out.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, &out) {
+            match self.stream.poll_write(cx, &out) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(sent)) => {

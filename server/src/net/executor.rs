@@ -7,14 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
-
-/// glommio pins three times its slab; one MiB keeps a shard below the usual 8 MiB memlock limit.
-const IO_MEMORY_BYTES: usize = 1 << 20;
-/// Submission entries of each of the executor's rings.
-const RING_DEPTH: usize = 1024;
-/// Threads for the few file operations that io_uring does not offer (rename, unlink).
-const BLOCKING_THREADS: usize = 2;
+use rmq_reactor::Options;
+pub use rmq_reactor::{sleep, yield_now};
 
 /// Runs `main` to its end on a new thread that is pinned to `cpu`.
 pub fn spawn_pinned<G, F>(
@@ -27,31 +21,12 @@ where
     G: FnOnce() -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name(name)
-        .io_memory(IO_MEMORY_BYTES)
-        .ring_depth(RING_DEPTH)
-        .spin_before_park(spin)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
-        .spawn(main)
-        .map_err(|error| io::Error::other(error.to_string()))?;
-    std::thread::Builder::new()
-        .name(format!("{name}-join"))
-        .spawn(move || handle.join().map_err(|error| error.to_string()))
+    rmq_reactor::spawn_pinned(name, Options { cpu: Some(cpu), spin }, main)
 }
 
-/// Runs a task on this shard until it ends; dropping nothing cancels it.
+/// Runs a task on this shard until it ends.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(task).detach();
-}
-
-pub async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
-}
-
-/// Lets every other ready task of this shard run once.
-pub async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
+    rmq_reactor::spawn(rmq_reactor::Class::Foreground, task);
 }
 
 /// A one-thread notification: `notify` wakes the task that waits, now or at its next wait.

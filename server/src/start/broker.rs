@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{FlushMode, MemoryTail, ShardSeed, Store, StoreOptions};
 use tokio::sync::oneshot;
 
@@ -227,7 +227,7 @@ const ASYNC_FLUSH_BYTES: u64 = 64 << 20;
 fn open_store(options: StoreOptions, ownership: Ownership, cpu: usize) -> Result<Vec<ShardSeed>> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = executor::spawn_pinned("rmq-recovery", cpu, Duration::ZERO, move || async move {
-        let env = GlommioEnv::new();
+        let env = UringEnv::new();
         let owner = |name: &rmq_engine::QueueName| ownership.owner(&name.topic, name.queue as i32);
         let opened = Store::open(&env, options, Arc::new(MessageSchema), &owner).await;
         let _ = sender.send(opened);
@@ -279,7 +279,7 @@ impl ShardStart {
         let name = format!("rmq-shard-{index}");
         let (started, is_started) = oneshot::channel();
         let spawned = executor::spawn_pinned(&name, cpu, spin, move || async move {
-            let engine = match rmq_engine::Shard::start(GlommioEnv::new(), self.seed).await {
+            let engine = match rmq_engine::Shard::start(UringEnv::new(), self.seed).await {
                 Ok(engine) => engine,
                 Err(error) => {
                     let _ = started.send(Err(error));

@@ -9,11 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
 use hdrhistogram::Histogram;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{FlushMode, QueueName, ShardSeed, Store, StoreOptions};
 
 use self::drive::{HEAD_BYTES, Shape, StampSchema, drive};
@@ -239,7 +238,7 @@ fn open(case: &EngineCase, dir: &Path, cpu: usize, deadline_ns: u64) -> Result<V
     let (options, shards) = (case.options(dir), case.shards);
     on_executor(cpu, 0, move || async move {
         let owner = |name: &QueueName| name.queue as usize % shards;
-        let seeds = Store::open(&GlommioEnv::new(), options, Arc::new(StampSchema), &owner).await;
+        let seeds = Store::open(&UringEnv::new(), options, Arc::new(StampSchema), &owner).await;
         let _ = sender.send(seeds.map_err(Error::from));
     })?;
     received(&opened, deadline_ns)?
@@ -250,13 +249,8 @@ fn on_executor<F: Future<Output = ()> + 'static>(
     spin_us: u64,
     main: impl FnOnce() -> F + Send + 'static,
 ) -> Result<(), Error> {
-    /// As much as a shard of the broker has.
-    const IO_MEMORY_BYTES: usize = 1 << 20;
-    let spawned = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name("rmq-sweep")
-        .io_memory(IO_MEMORY_BYTES)
-        .spin_before_park(Duration::from_micros(spin_us))
-        .spawn(main);
+    let options = rmq_reactor::Options { cpu: Some(cpu), spin: Duration::from_micros(spin_us) };
+    let spawned = rmq_reactor::spawn_pinned("rmq-sweep", options, main);
     // Its result comes through a channel, which also tells when it has panicked.
     spawned.map(drop).map_err(|error| Error::Engine(rmq_engine::Error::BadOptions(error.to_string())))
 }

@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::future::poll_fn;
-use rmq_engine::env::glommio::GlommioEnv;
+use rmq_engine::env::uring::UringEnv;
 use rmq_engine::{
     AppendError, LogPosition, Progress, QueueNumber, QueueOffset, RecordMeta, RecordPlan, Schema, Shard,
     ShardSeed, ShardStats, Stamp,
@@ -80,7 +80,7 @@ pub async fn drive(
     queues: &[u32],
     phases: &Phases,
 ) -> Result<ShardRun, Error> {
-    let shard = Shard::start(GlommioEnv::new(), seed).await?;
+    let shard = Shard::start(UringEnv::new(), seed).await?;
     let signal = Rc::new(Signal::default());
     let told = Rc::clone(&signal);
     shard.on_progress(Rc::new(move |progress| {
@@ -90,9 +90,9 @@ pub async fn drive(
     // Wakes the load when nothing is acknowledged for a while: to look for a flush, for room, for the end.
     let ticks = Rc::clone(&signal);
     let look = if shape.looks_for_flush { LOOK } else { 20 * LOOK };
-    let ticker = glommio::spawn_local(async move {
+    rmq_reactor::spawn(rmq_reactor::Class::Foreground, async move {
         loop {
-            glommio::timer::sleep(look).await;
+            rmq_reactor::sleep(look).await;
             ticks.set();
         }
     });
@@ -102,7 +102,6 @@ pub async fn drive(
         Ok(queues) => Load::new(&shard, shape, queues).run(&signal, phases).await,
         Err(error) => Err(refused(error)),
     };
-    ticker.cancel().await;
     // What waits is written first, as a broker does at its end; a log that stopped has nothing to write.
     let ended = shard.shutdown().await;
     let measured = measured?;
@@ -111,7 +110,7 @@ pub async fn drive(
 }
 
 struct Load<'a> {
-    shard: &'a Shard<GlommioEnv>,
+    shard: &'a Shard<UringEnv>,
     shape: &'a Shape,
     plans: Vec<RecordPlan>,
     queues: Vec<QueueNumber>,
@@ -120,7 +119,7 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn new(shard: &'a Shard<GlommioEnv>, shape: &'a Shape, queues: Vec<QueueNumber>) -> Self {
+    fn new(shard: &'a Shard<UringEnv>, shape: &'a Shape, queues: Vec<QueueNumber>) -> Self {
         let plans = vec![RecordPlan { len: shape.record_bytes, filter_code: 0 }; shape.batch];
         Self { shard, shape, plans, queues, turn: 0, waiting: VecDeque::new() }
     }

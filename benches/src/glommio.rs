@@ -1,4 +1,5 @@
-//! The real machine: glommio executors over io_uring. The only file of this crate that names glommio.
+//! The engine's door with glommio behind it: what the engine ran on before it had a reactor of its own, kept to
+//! measure one against the other.
 //!
 //! What glommio 0.9.0 needs from us, and where it gets it:
 //! - The first direct file that a thread opens on a device decides by one read whether reads are polled; on
@@ -10,28 +11,23 @@
 //! - Writes may be short; `write_at` goes on where they stopped.
 //! - Files that are dropped are closed late, so there is an explicit `close`.
 
-mod memory;
-
 use std::cell::RefCell;
 use std::fs;
 use std::future::Future;
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
-
-pub use memory::GlommioMemory;
-
-use super::{Class, Env, File, LockGuard, OpenMode, Space};
-use crate::limits::{BLOCK_BYTES, ZERO_BYTES_MAX};
+use rmq_engine::env::memory::{self, MappedMemory};
+use rmq_engine::env::{Class, Env, File, LockGuard, OpenMode, Space, machine, split_mix};
+use rmq_engine::limits::{BLOCK_BYTES, ZERO_BYTES_MAX};
 
 const READS_SHARES: usize = 500;
 const BACKGROUND_SHARES: usize = 100;
@@ -63,7 +59,7 @@ impl GlommioEnv {
                 foreground: executor.current_task_queue(),
                 reads: queue(READS_SHARES, "reads"),
                 background: queue(BACKGROUND_SHARES, "background"),
-                random: RefCell::new(seed()),
+                random: RefCell::new(machine::seed()),
                 zeros: RefCell::default(),
             }),
         }
@@ -85,31 +81,20 @@ impl Default for GlommioEnv {
     }
 }
 
-/// Different on every thread and start; not for secrets.
-fn seed() -> u64 {
-    static THREADS: AtomicU64 = AtomicU64::new(1);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-    let mut bytes = [0; 8];
-    if let Ok(mut file) = fs::File::open("/dev/urandom") {
-        let _ = file.read(&mut bytes);
-    }
-    u64::from_le_bytes(bytes) ^ now.rotate_left(20) ^ THREADS.fetch_add(1, Ordering::Relaxed)
-}
-
 impl Env for GlommioEnv {
     type File = GlommioFile;
-    type Memory = GlommioMemory;
+    type Memory = MappedMemory;
 
     fn monotonic_us(&self) -> u64 {
         self.inner.started.elapsed().as_micros() as u64
     }
 
     fn wall_ms(&self) -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+        machine::wall_ms()
     }
 
     fn random(&self) -> u64 {
-        super::split_mix(&mut self.inner.random.borrow_mut())
+        split_mix(&mut self.inner.random.borrow_mut())
     }
 
     fn spawn(&self, class: Class, task: impl Future<Output = ()> + 'static) {
@@ -153,15 +138,7 @@ impl Env for GlommioEnv {
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let dir = dir.to_owned();
-        blocking(move || {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(dir)? {
-                names.extend(entry?.file_name().into_string().ok());
-            }
-            names.sort();
-            Ok(names)
-        })
-        .await
+        blocking(move || machine::list(&dir)).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -176,34 +153,16 @@ impl Env for GlommioEnv {
 
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let dir = dir.to_owned();
-        blocking(move || fs::File::open(dir)?.sync_all()).await
+        blocking(move || machine::sync_dir(&dir)).await
     }
 
     async fn space(&self, dir: &Path) -> io::Result<Space> {
         let dir = dir.to_owned();
-        blocking(move || {
-            let found = nix::sys::statvfs::statvfs(&dir)?;
-            let unit = found.fragment_size();
-            // As `df` counts: what is reserved for root is neither used nor free.
-            let used = (found.blocks() - found.blocks_free()) * unit;
-            let free = found.blocks_available() * unit;
-            Ok(Space { total: used + free, free })
-        })
-        .await
+        blocking(move || machine::space(&dir)).await
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<LockGuard, String>> {
-        let mut file =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if !try_flock(file.as_raw_fd(), libc::LOCK_EX)? {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            return Ok(Err(text.trim().to_owned()));
-        }
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "process {}", std::process::id())?;
-        Ok(Ok(Arc::new(file)))
+        machine::lock(path)
     }
 
     async fn is_memory_dir(&self, dir: &Path) -> io::Result<bool> {
@@ -211,7 +170,7 @@ impl Env for GlommioEnv {
         blocking(move || memory::is_memory_dir(&dir)).await
     }
 
-    async fn create_memory(&self, path: &Path, len: usize) -> io::Result<GlommioMemory> {
+    async fn create_memory(&self, path: &Path, len: usize) -> io::Result<MappedMemory> {
         let path = path.to_owned();
         blocking(move || memory::create(&path, len)).await
     }
@@ -303,35 +262,19 @@ impl File for GlommioFile {
 
     fn size(&self) -> io::Result<u64> {
         // glommio's own goes by path, which may name another file by now.
-        Ok(nix::sys::stat::fstat(borrowed(&self.file))?.st_size as u64)
+        machine::file_size(self.file.as_raw_fd())
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        try_flock(self.file.as_raw_fd(), libc::LOCK_EX)
+        machine::try_flock(self.file.as_raw_fd(), libc::LOCK_EX)
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
-        try_flock(self.file.as_raw_fd(), libc::LOCK_SH)
+        machine::try_flock(self.file.as_raw_fd(), libc::LOCK_SH)
     }
 
     async fn close(self) -> io::Result<()> {
         self.file.close().await.map_err(plain)
-    }
-}
-
-fn borrowed(file: &DmaFile) -> std::os::fd::BorrowedFd<'_> {
-    // SAFETY: the descriptor is owned by `file`, which outlives the borrow.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(file.as_raw_fd()) }
-}
-
-fn try_flock(fd: RawFd, kind: libc::c_int) -> io::Result<bool> {
-    // SAFETY: flock takes no pointers; a bad descriptor is answered with an error.
-    if unsafe { libc::flock(fd, kind | libc::LOCK_NB) } == 0 {
-        return Ok(true);
-    }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        error => Err(error),
     }
 }
 
@@ -350,143 +293,5 @@ fn plain(error: GlommioError<()>) -> io::Error {
     match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
         other => io::Error::other(other.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::FLUSH_BYTES_MAX;
-
-    fn on_executor<F: Future<Output = ()> + 'static>(work: impl FnOnce(GlommioEnv) -> F + Send + 'static) {
-        glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
-            .io_memory(1 << 20)
-            .spawn(move || async move { work(GlommioEnv::new()).await })
-            .expect("an executor")
-            .join()
-            .expect("no panic");
-    }
-
-    /// A directory of its own below the system's temporary one, removed at the end.
-    struct TestDir(std::path::PathBuf);
-
-    impl TestDir {
-        fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("rmq-env-{}-{name}", std::process::id()));
-            let _ = fs::remove_dir_all(&dir);
-            Self(dir)
-        }
-    }
-
-    impl Drop for TestDir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    /// Without the probe the first file of a thread, being empty, makes later reads fail with EOPNOTSUPP.
-    #[test]
-    fn a_thread_whose_first_file_is_a_new_one_can_read_it() {
-        let dir = TestDir::new("probe");
-        let path = dir.0.join("log");
-        for _ in 0..2 {
-            let (dir, path) = (dir.0.clone(), path.clone());
-            on_executor(move |env| async move {
-                env.prepare_dir(&dir).await.unwrap();
-                let _ = fs::remove_file(&path);
-                let file = env.open(&path, OpenMode { durable: true, ..OpenMode::CREATE }).await.unwrap();
-                file.allocate(1 << 20).await.unwrap();
-                assert_eq!(
-                    file.read_at(0, BLOCK_BYTES).await.unwrap(),
-                    [0; BLOCK_BYTES],
-                    "unwritten is zeros"
-                );
-                file.write_at(BLOCK_BYTES as u64, BLOCK_BYTES, |out| out.fill(7)).await.unwrap();
-                assert_eq!(file.read_at(BLOCK_BYTES as u64, BLOCK_BYTES).await.unwrap(), [7; BLOCK_BYTES]);
-                file.close().await.unwrap();
-            });
-        }
-    }
-
-    #[test]
-    fn a_panic_on_the_blocking_pool_is_an_error() {
-        on_executor(|_| async {
-            let failed = blocking(|| -> io::Result<()> { panic!("on purpose") }).await;
-            assert!(failed.is_err());
-            assert_eq!(blocking(|| Ok(5)).await.unwrap(), 5, "the pool goes on");
-        });
-    }
-
-    /// Writes of the largest size, more of them than the registered memory holds, and reads over the end.
-    #[test]
-    fn large_writes_come_back_and_errors_keep_their_numbers() {
-        let dir = TestDir::new("large");
-        let path = dir.0.join("log");
-        on_executor(move |env| async move {
-            env.prepare_dir(&env_dir(&path)).await.unwrap();
-            let missing = env.open(&path, OpenMode::READ).await.err().unwrap();
-            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-            let file = env.open(&path, OpenMode::CREATE).await.unwrap();
-            for n in 0..8u8 {
-                let at = u64::from(n) * FLUSH_BYTES_MAX as u64;
-                file.write_at(at, FLUSH_BYTES_MAX, |out| out.fill(n)).await.unwrap();
-            }
-            file.write_zeros_at(0, ZERO_BYTES_MAX).await.unwrap();
-            file.sync().await.unwrap();
-            assert_eq!(file.size().unwrap(), 8 * FLUSH_BYTES_MAX as u64);
-            let bytes = file.read_at(FLUSH_BYTES_MAX as u64, 16 * FLUSH_BYTES_MAX).await.unwrap();
-            assert_eq!(bytes.len(), 7 * FLUSH_BYTES_MAX);
-            assert!(bytes.iter().enumerate().all(|(n, &byte)| byte as usize == n / FLUSH_BYTES_MAX + 1));
-            assert!(file.read_at(0, BLOCK_BYTES).await.unwrap().iter().all(|&byte| byte == 0));
-            file.close().await.unwrap();
-        });
-    }
-
-    fn env_dir(path: &Path) -> std::path::PathBuf {
-        path.parent().expect("a file has a directory").to_owned()
-    }
-
-    #[test]
-    fn locks_hold_between_descriptors_and_end_with_them() {
-        let dir = TestDir::new("locks");
-        let path = dir.0.join("log");
-        on_executor(move |env| async move {
-            env.prepare_dir(&env_dir(&path)).await.unwrap();
-            let first = env.open(&path, OpenMode::CREATE).await.unwrap();
-            let second = env.open(&path, OpenMode::WRITE).await.unwrap();
-            assert!(first.try_lock().unwrap() && first.try_lock().unwrap());
-            assert!(!second.try_lock().unwrap());
-            first.close().await.unwrap();
-            assert!(second.try_lock().unwrap());
-            let third = env.open(&path, OpenMode::WRITE).await.unwrap();
-            assert!(!third.try_lock_shared().unwrap());
-            assert!(second.try_lock_shared().unwrap() && third.try_lock_shared().unwrap());
-            assert!(!third.try_lock().unwrap(), "not alone while another writes");
-            let lock = env_dir(&path).join("lock");
-            let guard = env.lock(&lock).unwrap().unwrap();
-            let holder = env.lock(&lock).unwrap().err().unwrap();
-            assert!(holder.contains(&std::process::id().to_string()), "{holder}");
-            drop(guard);
-            assert!(env.lock(&lock).unwrap().is_ok());
-        });
-    }
-
-    #[test]
-    fn names_change_as_asked() {
-        let dir = TestDir::new("names");
-        let dir_path = dir.0.clone();
-        on_executor(move |env| async move {
-            env.prepare_dir(&dir_path).await.unwrap();
-            for name in ["b", "a"] {
-                env.open(&dir_path.join(name), OpenMode::CREATE).await.unwrap().close().await.unwrap();
-            }
-            env.rename(&dir_path.join("b"), &dir_path.join("c")).await.unwrap();
-            env.sync_dir(&dir_path).await.unwrap();
-            assert_eq!(env.list(&dir_path).await.unwrap(), ["a", "c", "probe"]);
-            env.remove(&dir_path.join("a")).await.unwrap();
-            assert_eq!(env.remove(&dir_path.join("a")).await.unwrap_err().kind(), io::ErrorKind::NotFound);
-            let space = env.space(&dir_path).await.unwrap();
-            assert!((0.0..=1.0).contains(&space.used_ratio()) && space.total > 0);
-        });
     }
 }

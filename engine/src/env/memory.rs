@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
-use super::super::Memory;
-use super::try_flock;
+use super::Memory;
 
 /// The lock lives as long as the mapping.
-pub struct GlommioMemory {
+pub struct MappedMemory {
     file: File,
     path: PathBuf,
     start: NonNull<u8>,
@@ -23,14 +22,14 @@ pub struct GlommioMemory {
 }
 
 // SAFETY: the mapping belongs to this value alone; nothing ties it to the thread that made it.
-unsafe impl Send for GlommioMemory {}
+unsafe impl Send for MappedMemory {}
 
-pub(super) fn is_memory_dir(dir: &Path) -> io::Result<bool> {
+pub fn is_memory_dir(dir: &Path) -> io::Result<bool> {
     let found = nix::sys::statfs::statfs(dir)?;
     Ok(found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
 }
 
-pub(super) fn create(path: &Path, len: usize) -> io::Result<GlommioMemory> {
+pub fn create(path: &Path, len: usize) -> io::Result<MappedMemory> {
     let mut options = OpenOptions::new();
     let file = open_own(options.read(true).write(true).create(true).mode(0o600), path)?;
     // Of whoever had it before nothing stays.
@@ -39,7 +38,7 @@ pub(super) fn create(path: &Path, len: usize) -> io::Result<GlommioMemory> {
         .map_err(io::Error::from)
         .and_then(|()| map(&file, len));
     match mapped {
-        Ok(start) => Ok(GlommioMemory { file, path: path.to_owned(), start, len }),
+        Ok(start) => Ok(MappedMemory { file, path: path.to_owned(), start, len }),
         Err(error) => {
             let _ = fs::remove_file(path);
             Err(error)
@@ -68,14 +67,14 @@ fn map(file: &File, len: usize) -> io::Result<NonNull<u8>> {
     Ok(start)
 }
 
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = open_own(OpenOptions::new().read(true), path)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove(path: &Path) -> io::Result<()> {
     let _locked = open_own(OpenOptions::new().read(true), path)?;
     fs::remove_file(path)
 }
@@ -88,13 +87,13 @@ fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         let what = format!("user {} owns it", found.uid());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
-    match try_flock(file.as_raw_fd(), libc::LOCK_EX)? {
+    match super::machine::try_flock(file.as_raw_fd(), libc::LOCK_EX)? {
         true => Ok(file),
         false => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
-impl Memory for GlommioMemory {
+impl Memory for MappedMemory {
     fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at <= self.len && bytes.len() <= self.len - at, "outside of the memory");
         // SAFETY: within the mapping, as just checked; `bytes` cannot overlap it, since nobody borrows from it.
@@ -108,7 +107,7 @@ impl Memory for GlommioMemory {
     }
 }
 
-impl Drop for GlommioMemory {
+impl Drop for MappedMemory {
     fn drop(&mut self) {
         // SAFETY: mapped by `map` with this length, and nothing refers to it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
