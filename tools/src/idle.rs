@@ -85,7 +85,7 @@ pub fn exec(args: IdleArgs) -> Result<bool, Error> {
     let started_at_ms = wall_ms();
     let mut crowd = Crowd::new(&args)?;
     crowd.open(Dialer::new(target.address));
-    let opened = crowd.open;
+    let opened = crowd.opened;
     crowd.serve(&Phases::starting_now(Duration::ZERO, Some(SETTLE)))?;
     let with_them = resident_bytes(servers)?;
     // What is counted from here on is the idle time.
@@ -127,6 +127,8 @@ struct Crowd<'a> {
     args: &'a IdleArgs,
     poller: Poller,
     members: Vec<Option<Member>>,
+    /// How many were made, and how many of them are open still.
+    opened: u64,
     open: u64,
     tally: Tally,
     live: Live,
@@ -148,6 +150,7 @@ impl<'a> Crowd<'a> {
             args,
             poller: Poller::new(count).map_err(|source| Error::System { what: "epoll", source })?,
             members: Vec::with_capacity(count),
+            opened: 0,
             open: 0,
             tally: Tally::default(),
             live: Live::default(),
@@ -171,6 +174,7 @@ impl<'a> Crowd<'a> {
                 Ok(stream) => {
                     self.tally.step("connect", monotonic_ns() - begun);
                     self.members.push(Some(Member { stream, asked_ns: None }));
+                    self.opened += 1;
                     self.open += 1;
                     if self.args.heartbeat != Heartbeat::Never {
                         self.beat(token);

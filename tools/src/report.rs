@@ -299,14 +299,16 @@ impl<S: Serialize> Report<S> {
         for Fact { name, value, unit } in &self.facts {
             let _ = writeln!(text, "  {name}: {} {unit}", decimal(*value));
         }
-        let _ = write!(
-            text,
-            "  cpu: client {:.2} s, {:.2} us/{one}",
-            self.cpu.client_seconds, self.cpu.client_us_per_message
-        );
-        if let (Some(seconds), Some(per_message)) = (self.cpu.server_seconds, self.cpu.server_us_per_message)
-        {
-            let _ = write!(text, "   server {seconds:.2} s, {per_message:.2} us/{one}");
+        // Without messages, there is nothing to divide by.
+        let each = |us: f64| match self.messages {
+            0 => String::new(),
+            _ => format!(", {us:.2} us/{one}"),
+        };
+        let CpuReport { client_seconds, client_us_per_message, server_seconds, server_us_per_message } =
+            &self.cpu;
+        let _ = write!(text, "  cpu: client {client_seconds:.2} s{}", each(*client_us_per_message));
+        if let (Some(seconds), Some(us)) = (server_seconds, server_us_per_message) {
+            let _ = write!(text, "   server {seconds:.2} s{}", each(*us));
         }
         for error in &self.errors {
             let code = error.code.map_or(String::new(), |code| format!("{code} "));
