@@ -3,7 +3,7 @@
 
 mod drive;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use rmq_engine::env::uring::UringEnv;
-use rmq_engine::{FlushMode, QueueName, ShardSeed, Store, StoreOptions};
+use rmq_engine::{FlushMode, MemoryTail, QueueName, ShardSeed, Store, StoreOptions};
 
 use self::drive::{HEAD_BYTES, Shape, StampSchema, drive};
 use crate::clock::monotonic_ns;
@@ -26,7 +26,7 @@ use crate::tally::Tally;
 /// When an append counts as acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledge {
-    /// When the store says so: SYNC after a durable write, ASYNC after a write.
+    /// When the store says so: SYNC after a durable write, ASYNC after a write, with a memory tail before it.
     Store,
     /// When the disk has been flushed, which ASYNC does now and then.
     Durable,
@@ -50,10 +50,13 @@ pub struct EngineCase {
     write_bytes_max: usize,
     tail_cache_bytes: usize,
     unflushed_bytes_max: u64,
+    /// On tmpfs: ASYNC acknowledges from there.
+    memory_tail: Option<PathBuf>,
+    memory_tail_bytes: u64,
     spin_us: u64,
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "flush",
     "flush_interval_ms",
     "flush_bytes",
@@ -68,6 +71,8 @@ const KEYS: [&str; 15] = [
     "write_bytes_max",
     "tail_cache_bytes",
     "unflushed_bytes_max",
+    "memory_tail",
+    "memory_tail_bytes",
     "spin_us",
 ];
 
@@ -90,6 +95,9 @@ impl Default for EngineCase {
             write_bytes_max: options.write_bytes_max,
             tail_cache_bytes: options.tail_cache_bytes,
             unflushed_bytes_max: options.unflushed_bytes_max,
+            memory_tail: None,
+            // As the broker has it.
+            memory_tail_bytes: 16 << 20,
             spin_us: 0,
         }
     }
@@ -115,6 +123,8 @@ impl EngineCase {
             "write_bytes_max" => self.write_bytes_max = number(value, 0, 1 << 40)? as usize,
             "tail_cache_bytes" => self.tail_cache_bytes = number(value, 0, 1 << 40)? as usize,
             "unflushed_bytes_max" => self.unflushed_bytes_max = number(value, 4096, 1 << 40)?,
+            "memory_tail" => self.memory_tail = memory_dir(value)?,
+            "memory_tail_bytes" => self.memory_tail_bytes = number(value, 0, 1 << 40)?,
             "spin_us" => self.spin_us = number(value, 0, 1_000_000)?,
             _ => return Err(closest(key, &KEYS)),
         }
@@ -126,6 +136,11 @@ impl EngineCase {
         let mut case = Self::default();
         for (key, value) in settings {
             case.set(key, value).map_err(|problem| format!("{key}: {problem}"))?;
+        }
+        if case.is_sync && case.memory_tail.is_some() {
+            return Err(String::from(
+                "memory_tail: SYNC promises more than memory can keep; set flush to ASYNC",
+            ));
         }
         if case.waiters < case.shards {
             return Err(format!("waiters: {} cannot keep {} shards busy", case.waiters, case.shards));
@@ -149,6 +164,12 @@ impl EngineCase {
             zero_ahead_bytes: self.zero_ahead_bytes,
             write_bytes_max: self.write_bytes_max,
             unflushed_bytes_max: self.unflushed_bytes_max,
+            // Refused as a whole, not while one key after the other is read.
+            memory_tail: self
+                .memory_tail
+                .clone()
+                .filter(|_| !self.is_sync)
+                .map(|dir| MemoryTail { dir, bytes: self.memory_tail_bytes }),
             ..StoreOptions::new(dir)
         }
     }
@@ -283,6 +304,17 @@ fn one_of<T: Copy, const N: usize>(value: &str, known: [(&str, T); N]) -> Result
     })
 }
 
+/// A directory, or nothing.
+fn memory_dir(value: &str) -> Result<Option<PathBuf>, String> {
+    match Path::new(value) {
+        _ if value.is_empty() => Ok(None),
+        dir if dir.is_absolute() && dir.is_dir() => Ok(Some(dir.to_owned())),
+        _ => Err(format!(
+            "{value:?} is no directory with an absolute path; give one on tmpfs, or an empty text"
+        )),
+    }
+}
+
 /// A whole number, with or without a unit of bytes.
 fn number(value: &str, least: u64, most: u64) -> Result<u64, String> {
     let digits = value.trim_end_matches(|char: char| char.is_ascii_alphabetic() || char == ' ');
@@ -323,6 +355,10 @@ mod tests {
     fn the_engine_refuses_in_its_own_words() {
         let error = EngineCase::default().set("write_bytes_max", "5000").unwrap_err();
         assert!(error.contains("largest write 5000 must be a multiple of 4096"), "{error}");
+        let memory = [("memory_tail", "/dev/shm"), ("flush", "SYNC")];
+        assert!(EngineCase::new(memory.into_iter()).unwrap_err().contains("set flush to ASYNC"));
+        let small = [("flush", "ASYNC"), ("memory_tail", "/dev/shm"), ("memory_tail_bytes", "1")];
+        assert!(EngineCase::new(small.into_iter()).unwrap_err().contains("1 bytes of memory tail"));
         let error = EngineCase::new([("shards", "4"), ("waiters", "2")].into_iter()).unwrap_err();
         assert!(error.contains("4 shards"), "{error}");
         assert!(number("3 KB", 0, 9000).unwrap_err().contains("KiB"));
