@@ -91,6 +91,7 @@ pub fn exec(args: IdleArgs) -> Result<bool, Error> {
     // What is counted from here on is the idle time.
     let phases = Phases::starting_now(Duration::ZERO, Some(args.duration));
     let cpu_before = cpu::used(servers)?;
+    let while_opening = std::mem::take(&mut crowd.tally.messages);
     crowd.serve(&phases)?;
     let cpu = cpu::used(servers).or_else(|_| cpu::used(&[]))?.since(cpu_before);
     let at_end = resident_bytes(servers).unwrap_or(None);
@@ -103,6 +104,10 @@ pub fn exec(args: IdleArgs) -> Result<bool, Error> {
         Fact::new("connections opened", opened as f64, ""),
         Fact::new("connections open at the end", crowd.open as f64, ""),
     ];
+    if args.heartbeat != Heartbeat::Never {
+        let answered = while_opening + tally.messages;
+        facts.push(Fact::new("heartbeats answered, with those at the start", answered as f64, ""));
+    }
     if let (Some(before), Some(with_them), Some(at_end)) = (before, with_them, at_end) {
         let per_connection = (with_them as f64 - before as f64) / opened.max(1) as f64;
         facts.push(Fact::new("server memory before", before as f64 / 1e6, "MB"));

@@ -297,7 +297,7 @@ impl<S: Serialize> Report<S> {
             let _ = writeln!(text, "  consumers behind by {lag} messages in the end");
         }
         for Fact { name, value, unit } in &self.facts {
-            let _ = writeln!(text, "  {name}: {} {unit}", decimal(*value));
+            let _ = writeln!(text, "  {}", format!("{name}: {} {unit}", decimal(*value)).trim_end());
         }
         // Without messages, there is nothing to divide by.
         let each = |us: f64| match self.messages {
