@@ -12,6 +12,7 @@ mod scenario;
 mod table;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,12 +64,12 @@ pub fn exec(args: &SweepArgs) -> Result<bool, Error> {
     scenario.rounds = args.rounds.unwrap_or(scenario.rounds);
     let cells = cells(&scenario, args.only.as_deref())?;
     if args.list {
-        cells.iter().for_each(|cell| println!("{}", cell.name));
+        cells.iter().for_each(|cell| say(&cell.name));
         return Ok(true);
     }
     let bench = Bench::new(args, &scenario, &cells)?;
     let estimate = estimate(&scenario, cells.len());
-    println!(
+    say(&format!(
         "{}: {} cells x {} rounds, {:.1} s each after {:.1} s of warm-up; about {}",
         scenario.title,
         cells.len(),
@@ -76,7 +77,7 @@ pub fn exec(args: &SweepArgs) -> Result<bool, Error> {
         scenario.duration.as_secs_f64(),
         scenario.warmup.as_secs_f64(),
         spoken(estimate)
-    );
+    ));
     if estimate > args.limit {
         return Err(Error::Usage(format!(
             "that is more than --limit {}; shorten lists, rounds or duration, measure a part with --only, or raise it",
@@ -98,7 +99,7 @@ pub fn exec(args: &SweepArgs) -> Result<bool, Error> {
     write_file(&out.join("result.json"), &result.json())?;
     write_file(&out.join("result.csv"), &table::csv(&result))?;
     write_file(&out.join("index.html"), &page::page(&result))?;
-    println!("\n{}\n{}", table::text(&result), out.join("index.html").display());
+    say(&format!("\n{}\n{}", table::text(&result), out.join("index.html").display()));
     measured?;
     Ok(result.is_clean())
 }
@@ -190,7 +191,7 @@ fn measure(
                 };
                 Error::TooLate(format!("{}: {error}{log}", cell.name))
             })?;
-            println!("{count:>4}/{total} {}: {}", cell.name, run.text());
+            say(&format!("{count:>4}/{total} {}: {}", cell.name, run.text()));
             result.add(index, round, others, run);
         }
     }
@@ -215,6 +216,11 @@ fn prepare_dirs(out: &Path, data: Option<&Path>) -> Result<PathBuf, Error> {
         return Err(Error::Usage(format!("{}: a quote in this path is not possible", data.display())));
     }
     Ok(data)
+}
+
+/// To whoever reads along. One who has gone (`| head`) must not end a measurement.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn default_out(scenario: &Path) -> PathBuf {
