@@ -136,9 +136,27 @@ impl Axis {
 
     /// Microseconds, logarithmic, over at least these values.
     pub fn latency(values: impl Iterator<Item = f64> + Clone) -> Self {
-        let place = |us: f64| us.max(0.1).log10();
-        let high = values.clone().filter(|us| us.is_finite()).fold(1.0, f64::max).min(1e9);
-        let low = values.fold(high, f64::min).max(0.1);
+        Self::logarithmic(values, duration)
+    }
+
+    /// Numbers from zero on; where some would vanish beside the others, on a logarithmic scale.
+    pub fn magnitudes(values: impl Iterator<Item = f64> + Clone) -> Self {
+        /// A tenth of the height can still be read.
+        const RATIO_MAX: f64 = 10.0;
+        let high = values.clone().fold(0.0, f64::max);
+        let low = values.clone().fold(high, f64::min);
+        if low > 0.0 && high / low > RATIO_MAX {
+            Self::logarithmic(values, number)
+        } else {
+            Self::numbers("", high)
+        }
+    }
+
+    fn logarithmic(values: impl Iterator<Item = f64> + Clone, label: fn(f64) -> String) -> Self {
+        const LOWEST: f64 = 0.01;
+        let place = |value: f64| value.max(LOWEST).log10();
+        let high = values.clone().filter(|value| value.is_finite()).fold(LOWEST, f64::max).min(1e9);
+        let low = values.fold(high, f64::min).max(LOWEST);
         let decades = place(low).floor() as i32..=place(high).ceil() as i32;
         // Where all is close together, 2 and 5 alone would leave nothing to read a value from.
         let steps: &[f64] = if high / low < 4.0 {
@@ -159,11 +177,11 @@ impl Axis {
             said.into_iter().filter(|tick| (start..=end).contains(tick) && (!is_wide || is_one(*tick)));
         Self {
             title: String::new(),
-            ticks: ticks.map(|us| (us, duration(us))).collect(),
+            ticks: ticks.map(|value| (value, label(value))).collect(),
             start,
             end,
             place,
-            label: duration,
+            label,
         }
     }
 
@@ -286,6 +304,14 @@ mod tests {
             "only powers of ten where there are many"
         );
         assert!(labels(&axis(&[])).len() >= 2);
+    }
+
+    #[test]
+    fn numbers_far_apart_get_a_logarithmic_axis() {
+        let axis = |values: &[f64]| Axis::magnitudes(values.iter().copied());
+        assert_eq!(labels(&axis(&[700.0, 900.0]))[0], "0");
+        assert_eq!(labels(&axis(&[7_000.0, 600_000.0]))[..3], ["5 k", "10 k", "20 k"]);
+        assert_eq!(labels(&axis(&[0.44, 31.5]))[0], "0.2");
     }
 
     #[test]

@@ -27,9 +27,11 @@ pub fn page(result: &SweepResult) -> String {
         heat_table(&mut html, result, &layout, figure);
     }
     html.push_str("</div>\n");
-    for (index, (key, values)) in result.axes.iter().enumerate().rev() {
+    let mut is_first = true;
+    for (key, values) in result.axes.iter().rev() {
         if values.len() > 1 {
-            along(&mut html, result, index, key, values);
+            along(&mut html, result, is_first, key, values);
+            is_first = false;
         }
     }
     curves(&mut html, &layout);
@@ -57,7 +59,12 @@ fn facts(html: &mut String, result: &SweepResult) {
         Verified::Kept => Some("everything acknowledged was read back and found intact"),
         Verified::Failed => Some("NOT everything acknowledged was found intact"),
     };
-    let fixed: Vec<String> = result.fixed.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    let single =
+        result.axes.iter().filter(|(_, values)| values.len() == 1).map(|(key, values)| (key, &values[0]));
+    let fixed: Vec<String> = single
+        .chain(result.fixed.iter().map(|(key, value)| (key, value)))
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect();
     let subject = match &result.server {
         Some(server) => server.clone(),
         None => String::from("the engine alone, without network"),
@@ -122,7 +129,8 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn new(result: &'a SweepResult) -> Self {
-        let Some(((column_key, columns), others)) = result.axes.split_last() else {
+        let varied: Vec<&(String, Vec<String>)> = varied(result).collect();
+        let Some((&(column_key, columns), others)) = varied.split_last() else {
             let rows = vec![(Vec::new(), result.cells.iter().map(Some).collect())];
             return Self {
                 columns: vec![String::new()],
@@ -134,7 +142,7 @@ impl<'a> Layout<'a> {
         let row_keys: Vec<String> = others.iter().map(|(key, _)| key.clone()).collect();
         let mut rows: Vec<(Vec<String>, Vec<Option<&CellResult>>)> = Vec::new();
         for cell in &result.cells {
-            let place = place_without(cell, column_key);
+            let place = place_without(result, cell, column_key);
             let at = rows.iter().position(|(other, _)| *other == place).unwrap_or_else(|| {
                 rows.push((place, vec![None; columns.len()]));
                 rows.len() - 1
@@ -149,8 +157,15 @@ impl<'a> Layout<'a> {
     }
 }
 
-fn place_without(cell: &CellResult, key: &str) -> Vec<String> {
-    cell.cell.place.iter().filter(|(of, _)| of != key).map(|(_, value)| value.clone()).collect()
+/// An axis of which `--only` has left one value needs no room in tables and legends.
+fn varied(result: &SweepResult) -> impl Iterator<Item = &(String, Vec<String>)> {
+    result.axes.iter().filter(|(_, values)| values.len() > 1)
+}
+
+/// Where a cell is on all axes but one.
+fn place_without(result: &SweepResult, cell: &CellResult, key: &str) -> Vec<String> {
+    let others = varied(result).filter(|(of, _)| of != key);
+    others.map(|(of, _)| cell.value(of).unwrap_or("-").to_owned()).collect()
 }
 
 fn heat_table(html: &mut String, result: &SweepResult, layout: &Layout<'_>, figure: &Figure) {
@@ -238,16 +253,16 @@ fn said(figure: &Figure, value: f64) -> String {
 }
 
 /// Throughput, latencies and CPU along one axis, a line for each combination of the others.
-fn along(html: &mut String, result: &SweepResult, axis: usize, key: &str, values: &[String]) {
+fn along(html: &mut String, result: &SweepResult, is_first: bool, key: &str, values: &[String]) {
     let mut combinations: Vec<Vec<String>> = Vec::new();
     for cell in &result.cells {
-        let place = place_without(cell, key);
+        let place = place_without(result, cell, key);
         if !combinations.contains(&place) {
             combinations.push(place);
         }
     }
     // The last axis is what the file is about; the others are folded away.
-    let is_open = if axis + 1 == result.axes.len() { " open" } else { "" };
+    let is_open = if is_first { " open" } else { "" };
     let _ = writeln!(html, "<details{is_open}><summary><b>Along {}</b></summary>", escape(key));
     for chunk in combinations.chunks(SERIES_MAX) {
         let names: Vec<String> = chunk
@@ -265,7 +280,7 @@ fn along(html: &mut String, result: &SweepResult, axis: usize, key: &str, values
                 points: result
                     .cells
                     .iter()
-                    .filter(|cell| place_without(cell, key) == *place)
+                    .filter(|cell| place_without(result, cell, key) == *place)
                     .filter_map(|cell| {
                         let column = values.iter().position(|value| cell.value(key) == Some(value))?;
                         Some((column as f64, cell.spread(figure)?.median))
@@ -279,7 +294,7 @@ fn along(html: &mut String, result: &SweepResult, axis: usize, key: &str, values
             let heights = lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
             let y = match figure.unit {
                 Unit::Micros => Axis::latency(heights),
-                _ => Axis::numbers("", heights.fold(0.0, f64::max)),
+                _ => Axis::magnitudes(heights),
             };
             let title = heading(figure);
             let _ = write!(html, "<div><p>{}</p>", escape(&title));
