@@ -76,7 +76,7 @@ pub struct Shard {
     unique_ids: UniqueIds,
     unique_count: Cell<u16>,
     stopped: Rc<Notify>,
-    /// Tasks of this turn left answers to be sent.
+    /// Readers left answers to be sent.
     answered: Rc<Notify>,
 }
 
@@ -168,7 +168,7 @@ impl Shard {
         });
         shard.watch_log();
         executor::spawn(Rc::clone(&shard).take_messages());
-        executor::spawn(Rc::clone(&shard).flush_answers());
+        executor::spawn_reader(Rc::clone(&shard).flush_answers());
         executor::spawn(Rc::clone(&shard).watch_deadlines());
         executor::spawn(Rc::clone(&shard).persist_offsets());
         executor::spawn(retention::run(Rc::clone(&shard)));
@@ -295,7 +295,7 @@ impl Shard {
         Arc::clone(&self.inbox)
     }
 
-    /// Sends the answers of all tasks of this turn together, at its end.
+    /// Sends the answers of readers, those of several together.
     pub fn flush_soon(&self) {
         self.answered.notify();
     }

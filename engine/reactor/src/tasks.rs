@@ -36,8 +36,9 @@ impl Class {
     }
 }
 
-/// A class that had nothing to do saves up at most this much time.
-const CREDIT_NS_MAX: i64 = 1_000_000;
+/// A class that had nothing to do saves up at most this much time: what the foreground waits for it at worst, beside
+/// the one task that it may be in.
+const CREDIT_NS_MAX: i64 = 100_000;
 
 /// The tasks of one reactor.
 pub(crate) struct Tasks {

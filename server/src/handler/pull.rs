@@ -301,7 +301,7 @@ fn read_cold(shard: &Rc<Shard>, mut pull: Pull, limits: ReadLimits, frame: &[u8]
     }
     shard.cold_reads.set(shard.cold_reads.get() + 1);
     let (shard, frame): (_, Box<[u8]>) = (Rc::clone(shard), frame.into());
-    executor::spawn(async move {
+    executor::spawn_reader(async move {
         cold_read(&shard, pull, limits, &frame).await;
         shard.cold_reads.set(shard.cold_reads.get() - 1);
         shard.flush_soon();

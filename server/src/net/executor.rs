@@ -29,6 +29,11 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     rmq_reactor::spawn(rmq_reactor::Class::Foreground, task);
 }
 
+/// The same for work that serves reads from disk: producers come first.
+pub fn spawn_reader(task: impl Future<Output = ()> + 'static) {
+    rmq_reactor::spawn(rmq_reactor::Class::Reads, task);
+}
+
 /// A one-thread notification: `notify` wakes the task that waits, now or at its next wait.
 #[derive(Default)]
 pub struct Notify {
