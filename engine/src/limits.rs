@@ -67,6 +67,10 @@ pub const MEMORY_TAIL_BYTES_MAX: u64 = 256 << 20;
 /// Copied into the memory tail at once; after that, others get their turn.
 pub const MEMORY_COPY_BYTES_MAX: usize = 256 << 10;
 
+/// How long bytes in the memory tail stay there before they are written, unless there are this many.
+pub const MEMORY_LINGER_US: u64 = 1_000;
+pub const MEMORY_LINGER_BYTES: u64 = 64 << 10;
+
 /// Segments that a memory tail may span: as many as its header block has places for.
 pub const MEMORY_SEGMENTS_MAX: usize = 126;
 

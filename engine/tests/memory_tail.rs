@@ -301,5 +301,5 @@ fn a_log_that_stops_loses_nothing_acknowledged_from_memory() {
         let found = found_by(&disk, next).unwrap_or_else(|error| panic!("step {step}: {error}"));
         assert!(found >= acknowledged, "step {step}: {found} of {acknowledged}");
     }
-    assert!(ahead > 20, "some logs stopped with messages that were only in memory: {ahead}");
+    assert!(ahead > 10, "some logs stopped with messages that were only in memory: {ahead}");
 }

@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
 use super::Memory;
+use crate::limits::{BLOCK_BYTES, MEMORY_TAIL_BYTES_MAX};
 
 /// The lock lives as long as the mapping.
 pub struct MappedMemory {
@@ -68,9 +69,10 @@ fn map(file: &File, len: usize) -> io::Result<NonNull<u8>> {
 }
 
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = open_own(OpenOptions::new().read(true), path)?;
+    let file = open_own(OpenOptions::new().read(true), path)?;
+    // One byte more than any of ours: a longer file is no tail, and need not be read to its end to tell.
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(BLOCK_BYTES as u64 + MEMORY_TAIL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

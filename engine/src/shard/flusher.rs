@@ -27,6 +27,7 @@ impl<E: Env> Shard<E> {
             }
             // Every connection that is ready in this pass still joins the group.
             self.env.yield_now().await;
+            self.linger().await;
             if self.state.get() == State::Poisoned {
                 return;
             }

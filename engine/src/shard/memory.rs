@@ -11,7 +11,7 @@ use super::{Shard, State};
 use crate::env::Env;
 use crate::error::Error;
 use crate::frame::{PREAMBLE_BYTES, Preamble};
-use crate::limits::MEMORY_COPY_BYTES_MAX;
+use crate::limits::{MEMORY_COPY_BYTES_MAX, MEMORY_LINGER_BYTES, MEMORY_LINGER_US};
 use crate::memory_record::{self, MemoryRecord};
 use crate::offset::LogPosition;
 use crate::options::MemoryTail;
@@ -96,6 +96,20 @@ impl<E: Env> Shard<E> {
         self.marks.advance_kept(end);
         self.acknowledge(end);
         kept
+    }
+
+    /// Before a write that nobody waits for, since all it would bring is acknowledged: a submission per message would
+    /// stand in the way of the next message. Short naps, because many bytes or a filling ring end it.
+    pub(super) async fn linger(&self) {
+        const NAP_US: u64 = MEMORY_LINGER_US / 4;
+        for _ in 0..MEMORY_LINGER_US / NAP_US {
+            let has_room = self.ring.borrow().as_ref().is_some_and(|ring| ring.held_bytes() <= ring.room());
+            let waiting = self.counters.bytes_appended.get() - self.counters.bytes_written.get();
+            if !has_room || waiting >= MEMORY_LINGER_BYTES || !self.is_running() {
+                return;
+            }
+            self.env.sleep_us(NAP_US).await;
+        }
     }
 
     /// After a write up to `written`: gives its room in the ring back, whole frames only, since a scan of the disk
