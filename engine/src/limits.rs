@@ -24,10 +24,10 @@ pub const SHARDS_MAX: usize = 256;
 
 /// One write of the flusher, unless a store asks for another size. More messages in one write cost less each, up to
 /// the size at which the disk, not the request, sets the time.
-pub const FLUSH_BYTES_MAX: usize = 1 << 20;
+pub const FLUSH_BYTES_MAX: usize = 4 << 20;
 
 /// What a store may ask for instead.
-pub const WRITE_BYTES_MAX: usize = 4 << 20;
+pub const WRITE_BYTES_MAX: usize = 16 << 20;
 
 /// One piece of an index or a queue map, written by tasks that must not hold up the others.
 pub const PIECE_BYTES: usize = 256 << 10;

@@ -288,7 +288,7 @@ impl<C: Fn() -> u64> Reader<C> {
             }
             if self.ready {
                 self.ready = false;
-                touched = true;
+                self.touch(&mut touched);
                 let bytes = std::mem::take(&mut self.partial);
                 if let Some(end) = self.take_frames(bytes) {
                     turn = Poll::Ready(end);
@@ -313,7 +313,7 @@ impl<C: Fn() -> u64> Reader<C> {
                     break;
                 }
                 Poll::Ready(Ok(read)) => {
-                    touched = true;
+                    self.touch(&mut touched);
                     full_reads += usize::from(read == scratch.len());
                     if let Some(end) = self.take_read(&scratch[..read]) {
                         turn = Poll::Ready(end);
@@ -323,10 +323,16 @@ impl<C: Fn() -> u64> Reader<C> {
             }
         }
         if touched {
-            self.connection.last_active_ms.set((self.now_ms)());
             self.sink.batch_done();
         }
         turn
+    }
+
+    /// The clock of the shard goes on before a batch is handled, since deadlines count from then.
+    fn touch(&self, touched: &mut bool) {
+        if !std::mem::replace(touched, true) {
+            self.connection.last_active_ms.set((self.now_ms)());
+        }
     }
 
     fn take_read(&mut self, mut read: &[u8]) -> Option<End> {
