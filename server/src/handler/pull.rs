@@ -393,7 +393,8 @@ fn conclude(shard: &Rc<Shard>, mut pull: Pull, outcome: Outcome, records: Vec<u8
                 from: pull.from,
                 frame,
                 filter: pull.filter.clone(),
-                deadline_ms: shard.now_ms() + hold_ms,
+                // The clock shows whole milliseconds, the one that has begun included.
+                deadline_ms: shard.now_ms() + hold_ms + 1,
             },
         )
     {
