@@ -32,6 +32,10 @@ const LIMITS: ReadLimits = ReadLimits {
     cold_messages_max: READ_MESSAGES,
     cold_bytes_max: 256 << 10,
 };
+const WARM_UP: Duration = Duration::from_millis(1500);
+/// Calls in memory for each that criterion asks for: it takes the opening of a store, which is a million times longer,
+/// for part of the first ones, and would ask for far too few.
+const CALLS: u32 = 256;
 /// Appends timed together; then they are waited for.
 const BATCH: u64 = 256;
 /// The tail cache comes round to its first chunk within this: what follows is appended to memory that is in use.
@@ -46,8 +50,8 @@ const COLD_CACHE_BYTES: usize = 1 << 20;
 fn appends(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
     // Each record is written to disk as well: no more of them than a median needs.
-    group.sampling_mode(SamplingMode::Flat).sample_size(30);
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_millis(500));
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    group.warm_up_time(WARM_UP).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(1));
     for body in BODY_BYTES {
         let bytes = record_bytes(body);
@@ -58,7 +62,7 @@ fn appends(criterion: &mut Criterion) {
                 on_shard(options, async move |shard| {
                     let queue = shard.declare_queue("bench", 0).expect("a queue is declared");
                     append_in_batches(&shard, queue, bytes, (WARM_BYTES / bytes) as u64).await;
-                    append_in_batches(&shard, queue, bytes, iterations).await
+                    append_in_batches(&shard, queue, bytes, iterations * u64::from(CALLS)).await / CALLS
                 })
             });
         });
@@ -68,8 +72,8 @@ fn appends(criterion: &mut Criterion) {
 
 fn cached_reads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read from memory");
-    group.sampling_mode(SamplingMode::Flat).sample_size(30);
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    group.warm_up_time(WARM_UP).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(u64::from(READ_MESSAGES)));
     for body in BODY_BYTES {
         let bytes = record_bytes(body);
@@ -82,7 +86,7 @@ fn cached_reads(criterion: &mut Criterion) {
                     let mut out = Vec::with_capacity(LIMITS.bytes_max as usize);
                     let mut at = QueueOffset(0);
                     let started = Instant::now();
-                    for _ in 0..iterations {
+                    for _ in 0..iterations * u64::from(CALLS) {
                         out.clear();
                         let read = shard.read_cached(queue, at, &LIMITS, |_| true, &mut out);
                         let CachedRead::Done(read) = read else { panic!("not in memory") };
@@ -90,7 +94,7 @@ fn cached_reads(criterion: &mut Criterion) {
                         at.0 %= CACHED_MESSAGES as i64;
                         black_box(&out);
                     }
-                    started.elapsed()
+                    started.elapsed() / CALLS
                 })
             });
         });
@@ -101,7 +105,7 @@ fn cached_reads(criterion: &mut Criterion) {
 fn cold_reads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read from disk");
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group.warm_up_time(WARM_UP).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(u64::from(READ_MESSAGES)));
     for body in BODY_BYTES {
         let bytes = record_bytes(body);
