@@ -62,7 +62,14 @@ def between(case, java, java_names, ours, our_names):
 
 
 def _names_of(body):
-    return {key: _names_of(value) for key, value in body.items()} if isinstance(body, dict) else "<value>"
+    if isinstance(body, str):
+        # Settings: key=value, one to a line.
+        body = dict(line.partition("=")[::2] for line in body.splitlines())
+    return _members(body)
+
+
+def _members(body):
+    return {key: _members(value) for key, value in body.items()} if isinstance(body, dict) else "<value>"
 
 
 def _is_set(value):

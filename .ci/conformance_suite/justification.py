@@ -1,4 +1,7 @@
-"""Differences that are right, one to a line: `CASE PART | reason`, where * in a case or a part stands for anything."""
+"""Differences that are right, one to a line: `CASE PART | reason`.
+
+In a case or a part {a,b} stands for one of the words between the braces, and * for anything.
+"""
 
 from dataclasses import dataclass
 import re
@@ -40,4 +43,13 @@ def settle(differences, justifications):
 
 def _matches(pattern, text):
     # Not fnmatch, to which the brackets of parts are special. A blank in a part is written as *.
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL)
+    expression = "".join(_piece(piece) for piece in re.split(r"(\*|\{[^{}\"]*\})", pattern))
+    return re.fullmatch(expression, text, re.DOTALL)
+
+
+def _piece(piece):
+    if piece == "*":
+        return ".*"
+    if piece.startswith("{"):
+        return "(?:%s)" % "|".join(map(re.escape, piece[1:-1].split(",")))
+    return re.escape(piece)

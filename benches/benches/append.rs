@@ -16,31 +16,12 @@ use futures_lite::future::poll_fn;
 use glommio::{LocalExecutorBuilder, Placement};
 use hdrhistogram::Histogram;
 use rmq_benches::glommio::GlommioEnv;
+use rmq_benches::log_record::{BenchSchema, append};
 use rmq_engine::env::uring::UringEnv;
-use rmq_engine::{
-    AppendError, Env, FlushMode, LogPosition, Progress, QueueNumber, QueueOffset, RecordMeta, RecordPlan,
-    Schema, Shard, Stamp, Store, StoreOptions,
-};
+use rmq_engine::{Env, FlushMode, LogPosition, Progress, QueueNumber, Shard, Store, StoreOptions};
 
-const RUN: Duration = Duration::from_secs(3);
+const RUN: Duration = Duration::from_secs(2);
 const QUEUES: u32 = 8;
-/// length u32, queue offset i64, store time i64
-const HEAD_BYTES: usize = 20;
-
-struct BenchSchema;
-
-impl Schema for BenchSchema {
-    fn describe(&self, record: &[u8]) -> Option<RecordMeta> {
-        let long =
-            |at: usize| record.get(at..at + 8).map(|b| i64::from_le_bytes(b.try_into().expect("eight")));
-        Some(RecordMeta {
-            len: u32::from_le_bytes(record.get(..4)?.try_into().ok()?),
-            queue_offset: QueueOffset(long(4)?),
-            store_timestamp_ms: long(12)?,
-            filter_code: 0,
-        })
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Runtime {
@@ -58,7 +39,7 @@ struct Case {
 
 fn main() {
     let chosen = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let base = chosen.map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let base = PathBuf::from(chosen.as_deref().unwrap_or(env!("CARGO_TARGET_TMPDIR")));
     println!(
         "{:>7} {:>5} {:>7} {:>6} {:>12} {:>8} {:>8} {:>8} {:>10}",
         "runtime", "flush", "waiters", "bytes", "messages/s", "p50 us", "p99 us", "p999 us", "cpu us/msg"
@@ -160,17 +141,6 @@ async fn measure<E: Env>(env: E, dir: &Path, case: Case) {
         (cpu_seconds() - cpu_before) * 1e6 / messages.max(1) as f64
     );
     shard.shutdown().await.expect("an orderly end");
-}
-
-fn append<E: Env>(shard: &Shard<E>, queue: QueueNumber, bytes: usize) -> Result<LogPosition, AppendError> {
-    let plan = RecordPlan { len: bytes as u32, filter_code: 0 };
-    let appended = shard.append(queue, &[plan], |_, out: &mut [u8], stamp: &Stamp| {
-        out[..4].copy_from_slice(&plan.len.to_le_bytes());
-        out[4..12].copy_from_slice(&stamp.queue_offset.0.to_le_bytes());
-        out[12..HEAD_BYTES].copy_from_slice(&stamp.store_timestamp_ms.to_le_bytes());
-        out[HEAD_BYTES..].fill(7);
-    })?;
-    Ok(appended.end)
 }
 
 /// Processor time of the whole process: the flusher's system calls belong to the price.

@@ -27,7 +27,7 @@ use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use glommio::{GlommioError, Latency, Shares, TaskQueueHandle};
 use rmq_engine::env::memory::{self, MappedMemory};
 use rmq_engine::env::{Class, Env, File, LockGuard, OpenMode, Space, machine, split_mix};
-use rmq_engine::limits::{BLOCK_BYTES, ZERO_BYTES_MAX};
+use rmq_engine::limits::{BLOCK_BYTES, ZERO_PIECE_BYTES};
 
 const READS_SHARES: usize = 500;
 const BACKGROUND_SHARES: usize = 100;
@@ -68,7 +68,7 @@ impl GlommioEnv {
     fn zeros(&self) -> Rc<DmaBuffer> {
         let mut slot = self.inner.zeros.borrow_mut();
         Rc::clone(slot.get_or_insert_with(|| {
-            let mut buffer = glommio::allocate_dma_buffer_global(ZERO_BYTES_MAX);
+            let mut buffer = glommio::allocate_dma_buffer_global(ZERO_PIECE_BYTES);
             buffer.as_bytes_mut().fill(0);
             Rc::new(buffer)
         }))
@@ -229,7 +229,7 @@ impl File for GlommioFile {
     }
 
     async fn write_zeros_at(&self, at: u64, len: usize) -> io::Result<()> {
-        if len == ZERO_BYTES_MAX {
+        if len == ZERO_PIECE_BYTES {
             let zeros = self.env.zeros();
             if self.file.write_rc_at(zeros, at).await.map_err(plain)? == len {
                 return Ok(());

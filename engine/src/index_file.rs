@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::entry::{ENTRY_BYTES, Entry};
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
-use crate::limits::{BLOCK_BYTES, FLUSH_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
 use crate::offset::{QueueName, QueueNumber};
 use crate::queue::Span;
 
@@ -246,13 +246,13 @@ impl<E: Env> IndexWriter<E> {
 
     /// Writes the pages that are complete, if there are enough of them to be worth a write.
     pub async fn write_full_pages(&mut self) -> Result<(), Error> {
-        if self.pages.len() > FLUSH_BYTES_MAX / 2 { self.write_out(false).await } else { Ok(()) }
+        if self.pages.len() > PIECE_BYTES / 2 { self.write_out(false).await } else { Ok(()) }
     }
 
     async fn write_out(&mut self, all: bool) -> Result<(), Error> {
         let keep = if all { 0 } else { BLOCK_BYTES };
         let whole = self.pages.len() - keep;
-        for piece in self.pages[..whole].chunks(FLUSH_BYTES_MAX) {
+        for piece in self.pages[..whole].chunks(PIECE_BYTES) {
             self.file
                 .write_at(self.at, piece.len(), |out| out.copy_from_slice(piece))
                 .await

@@ -22,15 +22,21 @@ pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
 pub const SHARDS_MAX: usize = 256;
 
-/// One write of the flusher, unless a store asks for another size. Glommio's registered memory is about 1 MiB per
-/// executor; a write must fit well.
-pub const FLUSH_BYTES_MAX: usize = 256 << 10;
+/// One write of the flusher, unless a store asks for another size. More messages in one write cost less each, up to
+/// the size at which the disk, not the request, sets the time.
+pub const FLUSH_BYTES_MAX: usize = 4 << 20;
 
-/// What a store may ask for instead. Above, a single write no longer fits into the registered memory.
-pub const WRITE_BYTES_MAX: usize = 512 << 10;
+/// What a store may ask for instead.
+pub const WRITE_BYTES_MAX: usize = 16 << 20;
 
-/// One write of zeros ahead of the flusher.
-pub const ZERO_BYTES_MAX: usize = 256 << 10;
+/// One piece of an index or a queue map, written by tasks that must not hold up the others.
+pub const PIECE_BYTES: usize = 256 << 10;
+
+/// One write of zeros ahead of the flusher, when it is close behind.
+pub const ZERO_BYTES_MAX: usize = 1 << 20;
+
+/// The same when there is time: the flusher's own writes wait for it on the disk.
+pub const ZERO_PIECE_BYTES: usize = 256 << 10;
 
 /// A chunk of the tail cache: large enough that a chunk change is rare, small enough to drop in steps.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
-use crate::limits::{BLOCK_BYTES, FLUSH_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
 use crate::offset::{LogPosition, QueueName, QueueNumber};
 
 const MAGIC: [u8; 8] = *b"rmqQMAP\0";
@@ -169,7 +169,7 @@ pub(crate) async fn read<E: Env>(
         let size = file.size().map_err(Error::io("stat", &path))?;
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < size {
-            let piece = file.read_at(bytes.len() as u64, FLUSH_BYTES_MAX).await;
+            let piece = file.read_at(bytes.len() as u64, PIECE_BYTES).await;
             let piece = piece.map_err(Error::io("read", &path))?;
             if piece.is_empty() {
                 break;
@@ -198,8 +198,8 @@ pub(crate) async fn write<E: Env>(env: &E, store: &Path, map: &QueueMap) -> Resu
     let file = env.open(&path, OpenMode::CREATE).await.map_err(Error::io("open", &path))?;
     let bytes = map.encode();
     let written = async {
-        for (n, piece) in bytes.chunks(FLUSH_BYTES_MAX).enumerate() {
-            let at = (n * FLUSH_BYTES_MAX) as u64;
+        for (n, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+            let at = (n * PIECE_BYTES) as u64;
             file.write_at(at, piece.len(), |out| out.copy_from_slice(piece)).await?;
         }
         file.sync().await

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
 use crate::frame::Seed;
-use crate::limits::{BLOCK_BYTES, FIRST_FRAME, ZERO_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, FIRST_FRAME};
 use crate::notify::Changes;
 
 pub(crate) struct SegmentFile<E: Env> {
@@ -99,13 +99,13 @@ impl<E: Env> SegmentFile<E> {
     }
 
     /// Writes one piece of zeros if the frontier is below `target`; false when there is nothing to do. Pieces are
-    /// whole, for which one buffer of zeros serves all, so the last may pass the target.
-    pub async fn write_zeros(&self, target: u32) -> Result<bool, Error> {
+    /// whole, so the last may pass the target.
+    pub async fn write_zeros(&self, target: u32, piece_bytes: usize) -> Result<bool, Error> {
         if self.is_zeroed_to(target) {
             return self.sync_zeros().await;
         }
         let from = self.frontier.get();
-        let len = (self.size - from).min(ZERO_BYTES_MAX as u32);
+        let len = (self.size - from).min(piece_bytes as u32);
         self.zeroing.set(true);
         let result = self.zeros.write_zeros_at(u64::from(from), len as usize).await;
         self.zeroing.set(false);

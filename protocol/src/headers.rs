@@ -117,7 +117,17 @@ fn take<'a, T: FieldValue<'a>>(field: &'static str, value: Option<Text<'a>>) -> 
     }
 }
 
-/// Declares a header: `field: Type = "name on the wire"`.
+/// Java reads the headers of sends and pulls number by number, and so takes an empty text for a malformed number
+/// even where none is needed.
+fn not_empty(field: &'static str, value: Option<Text<'_>>) -> Result<(), HeaderError> {
+    match value {
+        Some(text) if text.is_empty() => Err(HeaderError::Malformed { field, value: String::new() }),
+        _ => Ok(()),
+    }
+}
+
+/// Declares a header: `field: Type = "name on the wire"`, then `not empty` for a number that may be missing and
+/// may not be empty.
 macro_rules! header {
     ($(#[$meta:meta])* pub struct $name:ident<$lt:lifetime> { $($body:tt)* }) => {
         header!(@ [$(#[$meta])*] $name [<$lt>] $lt { $($body)* });
@@ -126,7 +136,7 @@ macro_rules! header {
         header!(@ [$(#[$meta])*] $name [] '_ { $($body)* });
     };
     (@ [$($meta:tt)*] $name:ident [$($generics:tt)*] $lt:lifetime {
-        $($(#[$field_meta:meta])* $field:ident: $type:ty = $wire:literal,)*
+        $($(#[$field_meta:meta])* $field:ident: $type:ty = $wire:literal $(not $empty:ident)?,)*
     }) => {
         $($meta)*
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -156,6 +166,10 @@ macro_rules! header {
                         _ => {}
                     }
                 });
+                $($(
+                    const _: &str = stringify!($empty);
+                    $crate::headers::not_empty($wire, $field)?;
+                )?)*
                 Ok(Self { $($field: $crate::headers::take($wire, $field)?,)* })
             }
 

@@ -167,7 +167,11 @@ pub fn refuse(shard: &Shard, to: &ReplyTo, refusal: &Refusal) {
 }
 
 pub fn write_refusal(out: &mut Vec<u8>, to: &ReplyTo, refusal: &Refusal) {
-    FrameWriter::response(out, to.codec, refusal.code, to.opaque).remark(&refusal.remark).finish();
+    let mut writer = FrameWriter::response(out, to.codec, refusal.code, to.opaque).remark(&refusal.remark);
+    if let Some(by) = refusal.forbidden {
+        writer.put_int("forbiddenType", by as i32);
+    }
+    writer.finish();
 }
 
 pub fn not_supported(header: &Header<'_>) -> Refusal {

@@ -4,7 +4,7 @@
 use rmq_protocol::frame::FRAME_SIZE_MAX;
 
 /// A shard's one read buffer: what a read batch can hold.
-pub const SCRATCH_BYTES: usize = 256 * 1024;
+pub const SCRATCH_BYTES: usize = 128 * 1024;
 /// Growth step of a connection's incomplete frame; the frame itself is bounded by `FRAME_SIZE_MAX`.
 pub const PARTIAL_FRAME_RESERVE_BYTES: usize = 1 << 20;
 /// Answer buffer an idle connection may keep.

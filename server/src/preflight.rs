@@ -1,4 +1,4 @@
-//! What the host must offer before anything is touched: io_uring, descriptors, direct I/O.
+//! What the host must offer before anything is touched: io_uring, locked memory, descriptors, direct I/O.
 //! Each failure says what to change.
 
 use std::fs::{File, OpenOptions};
@@ -19,6 +19,11 @@ pub enum PreflightError {
          io_uring_register; on a host check `sysctl kernel.io_uring_disabled` (0 allows it)"
     )]
     NoIoUring { source: io::Error },
+    #[error(
+        "the locked-memory limit is {limit} bytes and {shards} shards need {needed}: raise it (`ulimit -l 65536`, LimitMEMLOCK= in \
+         systemd, `--ulimit memlock=67108864` in Docker), or set fewer rmq.shards"
+    )]
+    Memlock { limit: u64, needed: u64, shards: usize },
     #[error("cannot create the data directory {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
     #[error("the data directory {} is not writable: {source}; give this user write permission or choose another", path.display())]
@@ -37,9 +42,11 @@ pub enum PreflightError {
 }
 
 /// Checks the host and raises the soft limits to what the hard limits allow.
-pub fn check(data_dir: &Path) -> Result<(), PreflightError> {
+pub fn check(data_dir: &Path, shards: usize) -> Result<(), PreflightError> {
     raise_limit(Resource::RLIMIT_NOFILE, OPEN_FILES_WISHED);
+    raise_limit(Resource::RLIMIT_MEMLOCK, u64::MAX);
     io_uring().map_err(|source| PreflightError::NoIoUring { source })?;
+    memlock(shards)?;
     std::fs::create_dir_all(data_dir)
         .map_err(|source| PreflightError::Create { path: data_dir.to_owned(), source })?;
     writable_and_direct(data_dir)?;
@@ -64,6 +71,17 @@ fn io_uring() -> io::Result<()> {
     // SAFETY: the call above returned this descriptor, and nobody else has it.
     drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(ring as i32) });
     Ok(())
+}
+
+/// Each shard has a ring, and so has the thread that opens the store before them.
+fn memlock(shards: usize) -> Result<(), PreflightError> {
+    let needed = (shards as u64 + 1) * rmq_reactor::LOCKED_BYTES;
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((limit, _)) if limit < needed && !nix::unistd::Uid::effective().is_root() => {
+            Err(PreflightError::Memlock { limit, needed, shards })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn writable_and_direct(dir: &Path) -> Result<(), PreflightError> {
@@ -109,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_unwritable_directory_is_named() {
-        let error = check(Path::new("/proc/rmq")).expect_err("/proc takes no directories").to_string();
+        let error = check(Path::new("/proc/rmq"), 1).expect_err("/proc takes no directories").to_string();
         assert!(error.contains("/proc/rmq"), "{error}");
     }
 }

@@ -74,6 +74,8 @@ def cases():
 
 
 def _odd_consumers(beat):
+    for key, value in (("no-groupName", {}), ("groupName-null", {"groupName": None}), ("groupName-blank", {"groupName": ""})):
+        yield beat.but(f"producer-{key}", body={**beat.body, "producerDataSet": [value]})
     consumer = beat.body["consumerDataSet"][0]
     for key in consumer:
         rest = {k: v for k, v in consumer.items() if k != key}

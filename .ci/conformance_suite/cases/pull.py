@@ -86,6 +86,15 @@ def cases():
     yield changed("commits-minus", sysFlag=SUBSCRIPTION | COMMIT, commitOffset=-1)
     yield query.but("minus")
     yield changed("no-commit", commitOffset=1)
+    for key, flag in (("commitOffset", SUBSCRIPTION | COMMIT), ("suspendTimeoutMillis", SUBSCRIPTION | SUSPEND),
+                      ("subVersion", 0), ("subscription", SUBSCRIPTION)):
+        fields = {**PULL, "sysFlag": flag}
+        del fields[key]
+        # On a connection of its own: Java leaves the first of these without an answer, which ends the connection.
+        yield pull.but(f"flag={flag}-no-{key}", fields=fields, connection="spare", last=True)
+    for key in ("maxMsgBytes", "requestSource"):
+        for value in ("", "abc"):
+            yield changed(f"{key}={value}", **{key: value})
     yield query.but("without-flag")
 
     # Java looks at what it holds every five seconds.

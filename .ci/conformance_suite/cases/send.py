@@ -58,6 +58,11 @@ def cases():
                                   ("made-minus", "TBW102", -1), ("made-1", "TBW102", 1), ("made-100", "TBW102", 100)):
         yield changed(what, topic=what, defaultTopic=default, defaultTopicQueueNums=queues)
         yield Case(f"GET_TOPIC_CONFIG/{what}", 351, {"topic": what})
+    for key in "acd":
+        fields = short(topic=f"made-without-{key}", queueId=0)
+        del fields[key]
+        yield v2.but(f"made-without-{key}", fields=fields)
+        yield Case(f"GET_TOPIC_CONFIG/made-without-{key}", 351, {"topic": f"made-without-{key}"})
     yield changed("unit", topic="unit", unitMode=True)
     yield Case("GET_TOPIC_CONFIG/unit", 351, {"topic": "unit"})
     yield changed("topic-127", topic="M" * 127)
@@ -74,6 +79,10 @@ def cases():
     yield changed("properties-odd", properties="no separator")
     yield changed("properties-unfinished", properties="k\x01v")
     yield changed("properties-empty-value", properties="k\x01\x02m\x01n\x02")
+    yield changed("properties-empty-key", properties="\x01v\x02m\x01n\x02")
+    yield changed("properties-empty-pairs", properties="\x02\x02m\x01n\x02\x02")
+    yield changed("unique-empty", properties="UNIQ_KEY\x01\x02m\x01n\x02")
+    yield changed("delay-level-space", topic="Delayed", properties="DELAY\x01 3\x02")
     yield changed("properties-twice", properties="k\x01v\x02k\x01w\x02")
     yield changed("pop-check", properties="POP_CK\x01x\x02")
     yield changed("unique", properties=UNIQUE)
@@ -109,6 +118,15 @@ def cases():
     yield v2.but("with-batch-flag", fields=short(topic="Batched", queueId=1, batch=True), body=two)
     yield batch.but("retry", fields=short(topic="%RETRY%senders", queueId=0, batch=True))
     yield batch.but("long-topic", fields=short(topic="B" * 128, queueId=0, batch=True))
+    for what, properties in {"own-tags": "TAGS\x01blue\x02", "unfinished": "k\x01v", "pop-check": "POP_CK\x01x\x02k\x01v\x02",
+                             "region": "MSG_REGION\x01mine\x02", "delay-0": "DELAY\x010\x02",
+                             "delay-word": "DELAY\x01abc\x02"}.items():
+        own_topics.append(f"batched-{what}")
+        yield batch.but(what, fields=short(topic=f"batched-{what}", queueId=0, batch=True, properties=properties))
+    own_topics.append("batched-loose")
+    yield batch.but("entries-unfinished", body=batch_entry(b"one", "TAGS\x01red") + batch_entry(b"two", "noise"),
+                    fields=short(topic="batched-loose", queueId=0, batch=True))
+    yield batch.but("transaction", fields=short(topic="Batched", queueId=0, batch=True, sysFlag=4))
     yield batch.but("delay", fields=short(topic="Batched", queueId=0, batch=True, properties="DELAY\x011\x02"))
 
     # What all this has left in the queues.

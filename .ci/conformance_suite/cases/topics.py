@@ -46,6 +46,13 @@ def cases():
     yield from many.relatives()
     yield many.but("empty", body={"topicConfigList": []})
     yield many.but("illegal", body={"topicConfigList": [{"topicName": "a b"}]})
+    listed = many.body["topicConfigList"][0]
+    for suffix, attributes in {"attributes": {"+message.type": "FIFO"}, "attributes-removed": {"-message.type": ""},
+                               "attributes-unknown": {"+colour": "red"}, "attributes-no-sign": {"message.type": "FIFO"},
+                               "attributes-illegal-value": {"+message.type": "ODD"}}.items():
+        name = "ListedAttributed" if suffix in ("attributes", "attributes-removed") else f"Listed-{suffix}"
+        yield many.but(suffix, body={"topicConfigList": [{**listed, "topicName": name, "attributes": attributes}]})
+        yield Case(f"GET_TOPIC_CONFIG/listed-{suffix}", 351, {"topic": name})
 
     one = Case("GET_TOPIC_CONFIG", 351, {"topic": "Made"})
     yield from one.relatives()

@@ -15,10 +15,10 @@ pub struct AlignedBuffer {
 }
 
 /// Free buffers up to this size are kept, one list for each power of two blocks.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+const KEPT_BYTES_MAX: usize = 4 << 20;
 const SIZES: usize = (KEPT_BYTES_MAX / BLOCK_BYTES).trailing_zeros() as usize + 1;
 /// What a thread keeps of free buffers.
-const FREE_BYTES_MAX: usize = 8 << 20;
+const FREE_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(KEPT_BYTES_MAX.is_power_of_two() && BLOCK_BYTES.is_power_of_two());
 const _: () = assert!(FREE_BYTES_MAX >= 2 * KEPT_BYTES_MAX);

@@ -69,12 +69,12 @@ impl DirectFile {
         Ok(buffer)
     }
 
-    /// Writes the whole buffer at `at`; others may use it at the same time.
-    pub async fn write_shared_at(&self, buffer: &Rc<AlignedBuffer>, at: u64) -> io::Result<()> {
+    /// Writes the first `len` bytes, whole blocks, of a buffer at `at`; others may use it at the same time.
+    pub async fn write_shared_at(&self, buffer: &Rc<AlignedBuffer>, len: usize, at: u64) -> io::Result<()> {
         let mut done = 0;
-        while done < buffer.len() {
+        while done < len {
+            let rest = buffer[done..len].len();
             let from = buffer[done..].as_ptr();
-            let rest = buffer.len() - done;
             let write = opcode::Write::new(self.target(), from, rest as u32).offset(at + done as u64);
             let (wrote, _) = Once::submit(write.build(), Held::Shared { _buffer: Rc::clone(buffer) }).await;
             done = advanced(done, wrote?)?;

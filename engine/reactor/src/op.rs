@@ -45,6 +45,15 @@ pub(crate) struct Ops {
     ops: RefCell<Slab<Op>>,
 }
 
+/// What a completion asks of the reactor.
+pub(crate) enum Completed {
+    Nothing,
+    /// Whoever waits for a file.
+    Wake(Waker),
+    /// The wakes of other threads must be listened for anew.
+    ListenAgain,
+}
+
 /// Completions that nobody waits for.
 pub(crate) const IGNORED: u64 = u64::MAX;
 
@@ -61,44 +70,38 @@ impl Ops {
         self.ops.borrow_mut().insert(Op::Once { waker: None, result: None, held })
     }
 
-    /// Takes a completion. Returns true when the wakes of other threads must be listened for anew.
-    pub(crate) fn complete(&self, key: u64, result: i32, more: bool) -> bool {
+    /// Takes a completion and says what is to be done about it.
+    pub(crate) fn complete(&self, key: u64, result: i32, more: bool) -> Completed {
         if key == IGNORED {
-            return false;
+            return Completed::Nothing;
         }
         let key = key as usize;
         let mut ops = self.ops.borrow_mut();
-        let Some(op) = ops.get_mut(key) else { return false };
-        match op {
-            Op::Once { waker, result: slot, .. } => {
+        match ops.get_mut(key) {
+            None => Completed::Nothing,
+            Some(Op::Once { waker, result: slot, .. }) => {
                 *slot = Some(result);
-                let waker = waker.take();
-                drop(ops);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-                false
+                waker.take().map_or(Completed::Nothing, Completed::Wake)
             }
-            Op::Abandoned { .. } => {
+            Some(Op::Abandoned { .. }) => {
                 let gone = ops.remove(key);
                 drop(ops);
                 drop(gone);
-                false
+                Completed::Nothing
             }
-            Op::Ready(readiness) => {
+            Some(Op::Ready(readiness)) => {
                 let readiness = Rc::clone(readiness);
                 if !more {
                     ops.remove(key);
                 }
                 drop(ops);
                 readiness.completed(result, more);
-                false
+                Completed::Nothing
             }
-            Op::Woken => {
-                if !more {
-                    ops.remove(key);
-                }
-                !more
+            Some(Op::Woken) if more => Completed::Nothing,
+            Some(Op::Woken) => {
+                ops.remove(key);
+                Completed::ListenAgain
             }
         }
     }

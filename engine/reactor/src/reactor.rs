@@ -12,7 +12,7 @@ use async_task::Runnable;
 use io_uring::{opcode, types};
 
 use crate::kernel::Kernel;
-use crate::op::Ops;
+use crate::op::{Completed, Ops};
 use crate::remote::Remote;
 use crate::tasks::{Class, Tasks, spawn};
 use crate::timers::Timers;
@@ -105,8 +105,10 @@ impl Reactor {
 
     fn take_all(&self) {
         self.kernel.completions(|completion| {
-            if self.ops.complete(completion.key, completion.result, completion.more) {
-                self.listen_for_wakes();
+            match self.ops.complete(completion.key, completion.result, completion.more) {
+                Completed::Nothing => {}
+                Completed::Wake(waker) => self.tasks.wake_first(waker),
+                Completed::ListenAgain => self.listen_for_wakes(),
             }
         });
         self.timers.fire();

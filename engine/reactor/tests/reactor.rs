@@ -229,7 +229,7 @@ fn files_hold_what_was_written_also_by_those_who_did_not_wait() {
             assert!(asked);
         }
         let shared = Rc::new(AlignedBuffer::new(BLOCK_BYTES));
-        file.write_shared_at(&shared, 64 * BLOCK_BYTES as u64).await.unwrap();
+        file.write_shared_at(&shared, BLOCK_BYTES, 64 * BLOCK_BYTES as u64).await.unwrap();
         file.sync().await.unwrap();
         for _ in 0..100 {
             let (bytes, found) = file.read_at(8 * BLOCK_BYTES as u64, 3 * BLOCK_BYTES).await.unwrap();

@@ -156,11 +156,8 @@ impl File for UringFile {
     }
 
     async fn write_zeros_at(&self, at: u64, len: usize) -> io::Result<()> {
-        if len == ZERO_BYTES_MAX {
-            let zeros = self.env.zeros();
-            return self.file.write_shared_at(&zeros, at).await;
-        }
-        self.write_at(at, len, |bytes| bytes.fill(0)).await
+        let zeros = self.env.zeros();
+        self.file.write_shared_at(&zeros, len, at).await
     }
 
     async fn read_at(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {

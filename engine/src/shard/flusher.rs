@@ -25,8 +25,10 @@ impl<E: Env> Shard<E> {
                 }
                 self.work.notified().await;
             }
-            // Every connection that is ready in this pass still joins the group.
-            self.env.yield_now().await;
+            // Every connection that is ready in this pass still joins the group, unless it is full already.
+            if self.waiting_bytes() < self.options.write_bytes_max as u64 {
+                self.env.yield_now().await;
+            }
             self.linger().await;
             if self.state.get() == State::Poisoned {
                 return;
@@ -36,6 +38,11 @@ impl<E: Env> Shard<E> {
                 return;
             }
         }
+    }
+
+    /// Appended and not yet written.
+    fn waiting_bytes(&self) -> u64 {
+        self.counters.bytes_appended.get() - self.counters.bytes_written.get()
     }
 
     async fn flush_group(&self) -> Result<(), Error> {

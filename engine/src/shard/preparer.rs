@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::Shard;
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, ZERO_BYTES_MAX, ZERO_PIECE_BYTES};
 use crate::options::{FlushMode, StoreOptions};
 use crate::segment::{self, SegmentHeader};
 use crate::segment_file::SegmentFile;
@@ -98,14 +98,15 @@ impl<E: Env> Shard<E> {
             (Rc::clone(log.active()), log.end, log.spare.clone())
         };
         if filling.get() || !active.is_zeroed_to(end.saturating_add(ahead / 2)) {
-            filling.set(active.write_zeros(end.saturating_add(ahead)).await?);
+            let piece = if self.has_lead() { ZERO_PIECE_BYTES } else { ZERO_BYTES_MAX };
+            filling.set(active.write_zeros(end.saturating_add(ahead), piece).await?);
             if filling.get() {
                 return Ok(true);
             }
         }
         self.prepare_at.set(end.saturating_add(ahead / 2));
         match spare {
-            Some(spare) => spare.write_zeros(ahead).await,
+            Some(spare) => spare.write_zeros(ahead, ZERO_PIECE_BYTES).await,
             None => Ok(false),
         }
     }

@@ -18,7 +18,7 @@ pub struct HeartbeatData {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProducerData {
-    pub group_name: String,
+    pub group_name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct ProducerData {
 pub struct ConsumerData {
     pub consume_from_where: ConsumeFromWhere,
     pub consume_type: ConsumeType,
-    pub group_name: String,
+    pub group_name: Option<String>,
     pub message_model: MessageModel,
     pub subscription_data_set: Vec<SubscriptionData>,
     pub unit_mode: bool,
@@ -125,6 +125,6 @@ mod tests {
         let subscription = &consumer.subscription_data_set[0];
         assert_eq!((subscription.sub_version, &subscription.code_set[..]), (17, &[65][..]));
         assert_eq!(subscription.expression_type, "TAG");
-        assert_eq!(heartbeat.producer_data_set[0].group_name, "p");
+        assert_eq!(heartbeat.producer_data_set[0].group_name.as_deref(), Some("p"));
     }
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct MessageQueue {
     pub broker_name: String,
     pub queue_id: i32,
+    /// Who asks without one gets none back.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub topic: String,
 }
 
@@ -15,7 +17,7 @@ pub struct MessageQueue {
 #[serde(rename_all = "camelCase", default)]
 pub struct LockBatchRequest {
     pub client_id: String,
-    pub consumer_group: String,
+    pub consumer_group: Option<String>,
     pub mq_set: Vec<MessageQueue>,
     pub only_this_broker: bool,
 }

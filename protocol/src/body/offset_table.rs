@@ -1,6 +1,6 @@
 //! Tables of offsets (43, 45, 220-223).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,24 @@ use super::data_version::DataVersion;
 use super::message_queue::MessageQueue;
 use crate::java_json::{push_object_keyed, to_vec};
 
-/// Answer to GET_ALL_CONSUMER_OFFSET (43), and what a broker persists.
+/// What a broker persists of its groups' offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsumerOffsetTable {
     pub data_version: DataVersion,
     /// `topic@group` to queue to offset.
     pub offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
+}
+
+/// Answer to GET_ALL_CONSUMER_OFFSET (43).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllConsumerOffsets<'a> {
+    pub data_version: DataVersion,
+    /// Java derives it from the keys of the other.
+    pub group_topic_map: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    /// `topic@group` to queue to offset.
+    pub offset_table: &'a BTreeMap<String, BTreeMap<i32, i64>>,
 }
 
 /// Answer to GET_ALL_DELAY_OFFSET (45), and what a broker persists.

@@ -12,14 +12,16 @@ header! {
         messages_max: i32 = "maxMsgNums",
         /// See [`crate::sys_flag::pull`].
         sys_flag: i32 = "sysFlag",
-        commit_offset: i64 = "commitOffset",
-        suspend_timeout_ms: i64 = "suspendTimeoutMillis",
+        /// Needed with the sys flag for it only, as is the next.
+        commit_offset: Option<i64> = "commitOffset" not empty,
+        suspend_timeout_ms: Option<i64> = "suspendTimeoutMillis" not empty,
         subscription: Option<Text<'a>> = "subscription",
-        subscription_version: i64 = "subVersion",
+        /// Needed without a subscription of its own.
+        subscription_version: Option<i64> = "subVersion" not empty,
         /// `TAG` when absent.
         expression_type: Option<Text<'a>> = "expressionType",
-        bytes_max: Option<i32> = "maxMsgBytes",
-        request_source: Option<i32> = "requestSource",
+        bytes_max: Option<i32> = "maxMsgBytes" not empty,
+        request_source: Option<i32> = "requestSource" not empty,
         proxy_forward_client_id: Option<Text<'a>> = "proxyFrowardClientId",
     }
 }

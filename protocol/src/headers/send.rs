@@ -1,7 +1,7 @@
 //! SEND_MESSAGE (10), SEND_MESSAGE_V2 (310), SEND_BATCH_MESSAGE (320) and the replies 324 and 325.
 
 use crate::fields::Fields;
-use crate::headers::{FieldValue, HeaderError, header, take};
+use crate::headers::{FieldValue, HeaderError, header, not_empty, take};
 use crate::request_code::RequestCode;
 use crate::text::Text;
 use crate::writer::FrameWriter;
@@ -9,11 +9,11 @@ use crate::writer::FrameWriter;
 /// The header of every kind of send. Codes 310, 320 and 325 abbreviate its names to letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SendMessageHeader<'a> {
-    pub producer_group: Text<'a>,
+    pub producer_group: Option<Text<'a>>,
     pub topic: Text<'a>,
-    /// Topic whose configuration a missing topic is created from.
-    pub default_topic: Text<'a>,
-    pub default_topic_queue_nums: i32,
+    /// Topic whose configuration a missing topic is created from; a topic that exists needs none.
+    pub default_topic: Option<Text<'a>>,
+    pub default_topic_queue_nums: Option<i32>,
     /// Negative: the broker chooses a queue.
     pub queue_id: i32,
     pub sys_flag: i32,
@@ -50,6 +50,9 @@ const LONG_NAMES: [&str; FIELDS] = [
 
 const LETTERS: [&str; FIELDS] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n"];
 
+/// defaultTopicQueueNums, reconsumeTimes, maxReconsumeTimes.
+const OPTIONAL_NUMBERS: [usize; 3] = [3, 9, 11];
+
 fn uses_letters(code: RequestCode) -> bool {
     matches!(
         code,
@@ -66,6 +69,9 @@ impl<'a> SendMessageHeader<'a> {
                     found[usize::from(letter - b'a')] = Some(value);
                 }
             });
+            for at in OPTIONAL_NUMBERS {
+                not_empty(LETTERS[at], found[at])?;
+            }
             Self::convert(&LETTERS, &found)
         } else {
             fields.visit(|key, value| {

@@ -6,8 +6,8 @@ use crate::control::limits::QUEUES_PER_TOPIC_MAX;
 use crate::control::link::{ConsumerOffsetRow, GroupOffset};
 use crate::limits;
 
-/// Nothing committed, pulled or to be reset.
-const NONE: i64 = -1;
+/// Nothing committed, pulled or to be reset. Not -1: a client may commit that, and Java then shows it.
+const NONE: i64 = i64::MIN;
 
 /// One group on one queue.
 #[derive(Clone, Copy)]
@@ -19,9 +19,19 @@ struct Progress {
     reset: i64,
     /// Messages handed out since the start.
     delivered: u64,
+    /// The last pull brought its own subscription instead of relying on a heartbeat's.
+    subscribes: bool,
 }
 
-const UNKNOWN: Progress = Progress { committed: NONE, pulled: NONE, reset: NONE, delivered: 0 };
+const UNKNOWN: Progress =
+    Progress { committed: NONE, pulled: NONE, reset: NONE, delivered: 0, subscribes: false };
+
+/// How an answered pull ended.
+pub struct Pulled {
+    pub next: i64,
+    pub messages: u64,
+    pub subscribes: bool,
+}
 
 #[derive(Default)]
 pub struct ConsumerOffsets {
@@ -42,6 +52,7 @@ pub enum Commit {
 }
 
 impl ConsumerOffsets {
+    /// Where the group goes on; an offset below zero is none.
     pub fn committed(&self, group: &str, topic: &str, queue: i32) -> Option<i64> {
         let committed = self.progress(group, topic, queue)?.committed;
         (committed >= 0).then_some(committed)
@@ -60,10 +71,11 @@ impl ConsumerOffsets {
     }
 
     /// Remembers where an answered pull ended.
-    pub fn pulled(&mut self, group: &str, topic: &str, queue: i32, next: i64, messages: u64) {
+    pub fn pulled(&mut self, group: &str, topic: &str, queue: i32, pulled: Pulled) {
         if let Some(progress) = self.progress_mut(group, topic, queue) {
-            progress.pulled = next;
-            progress.delivered += messages;
+            progress.pulled = pulled.next;
+            progress.delivered += pulled.messages;
+            progress.subscribes = pulled.subscribes;
         }
     }
 
@@ -129,15 +141,7 @@ impl ConsumerOffsets {
 
     /// The committed offsets of one group.
     pub fn rows_of(&self, group: &str) -> Vec<ConsumerOffsetRow> {
-        let offsets = self.offsets_of(group).into_iter().filter(|row| row.committed != NONE);
-        offsets
-            .map(|row| ConsumerOffsetRow {
-                group: row.group,
-                topic: row.topic,
-                queue: row.queue,
-                offset: row.committed,
-            })
-            .collect()
+        self.offsets_of(group).into_iter().filter_map(GroupOffset::into_row).collect()
     }
 
     /// What one group has done on each queue it ever touched here.
@@ -152,9 +156,10 @@ impl ConsumerOffsets {
                     group: group.to_owned(),
                     topic: topic.clone(),
                     queue: queue as i32,
-                    committed: progress.committed,
+                    committed: (progress.committed != NONE).then_some(progress.committed),
                     pulled: (progress.pulled != NONE).then_some(progress.pulled),
                     delivered: progress.delivered,
+                    subscribes: progress.subscribes,
                 });
             }
         }
@@ -200,6 +205,19 @@ mod tests {
         assert_eq!(offsets.committed("g", "t", 1), None, "a queue between has none");
         assert!(offsets.take_dirty());
         assert!(!offsets.take_dirty());
+    }
+
+    /// Clients that know no offset yet commit -1 with their pulls.
+    #[test]
+    fn an_offset_below_zero_is_kept_and_is_no_place_to_go_on() {
+        let mut offsets = ConsumerOffsets::default();
+        offsets.commit("g", "t", 0, 7);
+        offsets.commit("g", "t", 0, -1);
+        assert_eq!(offsets.committed("g", "t", 0), None);
+        assert_eq!(offsets.rows()[0].offset, -1);
+        let pulled = Pulled { next: 4, messages: 1, subscribes: true };
+        offsets.pulled("g", "only pulled", 0, pulled);
+        assert_eq!(offsets.rows().len(), 1);
     }
 
     #[test]

@@ -90,6 +90,14 @@ pub fn start_owned(shard: &Rc<Shard>) {
     }
 }
 
+/// Level and offset of its next record, for the levels of this shard that ever held one.
+pub fn progress(shard: &Shard) -> Vec<(i32, i64)> {
+    let Some(topic) = shard.metadata.topic(topic_name::SCHEDULE) else { return Vec::new() };
+    let reached = shard.delay.progress.borrow();
+    let queues = topic.known_queues().into_iter().filter(|queue| queue.number().is_some());
+    queues.map(|queue| queue.id + 1).map(|level| (level, reached.get(&level).copied().unwrap_or(0))).collect()
+}
+
 async fn deliver_level(shard: Rc<Shard>, index: i32, delay: Duration) {
     let Some(topic) = shard.metadata.topic(topic_name::SCHEDULE) else { return };
     let queue = shard.queue(&topic, index);

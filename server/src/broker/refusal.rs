@@ -10,11 +10,30 @@ use rmq_protocol::response_code::ResponseCode;
 pub struct Refusal {
     pub code: ResponseCode,
     pub remark: Cow<'static, str>,
+    pub forbidden: Option<Forbidden>,
+}
+
+/// Who forbids a pull, as the field `forbiddenType` of its answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    Broker = 1,
+    Group = 2,
+    Topic = 3,
+    Broadcasting = 4,
 }
 
 impl Refusal {
     pub fn new(code: ResponseCode, remark: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, remark: remark.into() }
+        Self { code, remark: remark.into(), forbidden: None }
+    }
+
+    pub fn forbidden(by: Forbidden, remark: impl Into<Cow<'static, str>>) -> Self {
+        Self { forbidden: Some(by), ..Self::new(ResponseCode::NO_PERMISSION, remark) }
+    }
+
+    /// A number or text that this very request cannot do without.
+    pub fn missing(field: &'static str) -> Self {
+        HeaderError::Missing { field }.into()
     }
 }
 

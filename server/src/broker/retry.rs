@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rmq_protocol::headers::SendMessageHeader;
 use rmq_protocol::language::version;
 use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
+use rmq_protocol::properties::name;
 use rmq_protocol::record::RecordRef;
 use rmq_protocol::response_code::ResponseCode;
 
@@ -55,7 +56,7 @@ pub fn divert(
     if message.reconsume_times > limit || shard.metadata.is_order_locked(&group) {
         message.topic = topic_name::dead_letter(&group);
         message.queue = 0;
-        message.remove_property("DELAY");
+        message.set_property(name::DELAY, "-1");
     }
     Ok(())
 }
@@ -109,12 +110,12 @@ pub async fn send_back(shard: &Rc<Shard>, request: SendBack) -> Result<(), Refus
         let id = MessageId::new(record.store_host(), record.physical_offset()).write(&mut text);
         message.set_property("ORIGIN_MESSAGE_ID", id);
     }
+    message.set_property(name::WAIT, "false");
     let limit = request.max_reconsume_times.unwrap_or(config.retry_max_times);
     if record.reconsume_times() >= limit || request.delay_level < 0 {
         let dead_letter = topic_name::dead_letter(&request.group);
-        ensure_topic(shard, TopicRequest::DeadLetter { group: request.group.clone(), unit }, &dead_letter)
-            .await?;
-        message.remove_property("DELAY");
+        ensure_topic(shard, TopicRequest::DeadLetter { group: request.group.clone() }, &dead_letter).await?;
+        message.set_property(name::DELAY, "0");
         message.topic = dead_letter;
         message.queue = 0;
     } else {
@@ -122,7 +123,7 @@ pub async fn send_back(shard: &Rc<Shard>, request: SendBack) -> Result<(), Refus
             0 => FIRST_RETRY_LEVEL + record.reconsume_times(),
             asked => asked,
         };
-        message.set_property("DELAY", &level.to_string());
+        message.set_property(name::DELAY, &level.to_string());
         message.topic = retry_topic;
         message.queue = (shard.random() % config.retry_queue_nums as u64) as i32;
     }
@@ -134,11 +135,9 @@ pub async fn send_back(shard: &Rc<Shard>, request: SendBack) -> Result<(), Refus
 }
 
 /// A message for a dead-letter topic needs it to exist; for every other topic there is nothing to do.
-pub async fn ensure_dead_letter(shard: &Rc<Shard>, topic: &str, unit: bool) -> Result<(), Refusal> {
+pub async fn ensure_dead_letter(shard: &Rc<Shard>, topic: &str) -> Result<(), Refusal> {
     match topic.strip_prefix(topic_name::DEAD_LETTER_PREFIX) {
-        Some(group) => {
-            ensure_topic(shard, TopicRequest::DeadLetter { group: group.to_owned(), unit }, topic).await
-        }
+        Some(group) => ensure_topic(shard, TopicRequest::DeadLetter { group: group.to_owned() }, topic).await,
         None => Ok(()),
     }
 }

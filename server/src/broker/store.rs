@@ -73,12 +73,32 @@ pub struct StoredBatch {
 pub struct Seen {
     tags: Option<(usize, usize)>,
     unique_key: Option<(usize, usize)>,
-    pub delay_level: i32,
+    delay_level: DelayLevel,
     pub is_half: bool,
     pub has_timer: bool,
 }
 
+/// What the property DELAY says.
+#[derive(Clone, Copy, Default)]
+enum DelayLevel {
+    #[default]
+    Absent,
+    Level(i32),
+    NoNumber,
+}
+
 impl Seen {
+    /// 0: to be delivered at once.
+    pub fn delay_level(&self) -> Result<i32, Refusal> {
+        match self.delay_level {
+            DelayLevel::Absent => Ok(0),
+            DelayLevel::Level(level) => Ok(level),
+            DelayLevel::NoNumber => {
+                Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the property DELAY is no number"))
+            }
+        }
+    }
+
     pub fn filter_code(&self, completed: &[u8]) -> i64 {
         tags_code(self.tags.and_then(|(from, to)| std::str::from_utf8(&completed[from..to]).ok()))
     }
@@ -88,43 +108,9 @@ impl Seen {
     }
 }
 
-/// Writes the properties as they are stored: the client's, without `POP_CK`, and the broker's additions.
+/// Writes the properties as they are stored: the client's and the broker's additions.
 pub fn complete_properties(shard: &Shard, client: Text<'_>, out: &mut Vec<u8>) -> Seen {
-    client.push_to(out);
-    if out.last().is_some_and(|&last| last != PROPERTY_SEPARATOR) {
-        out.push(PROPERTY_SEPARATOR);
-    }
-    let mut seen = Seen::default();
-    let mut pop_check = None;
-    let mut at = 0;
-    while at < out.len() {
-        let rest = &out[at..];
-        let end = at + rest.iter().position(|&byte| byte == PROPERTY_SEPARATOR).unwrap_or(rest.len());
-        if let Some(middle) = out[at..end].iter().position(|&byte| byte == NAME_VALUE_SEPARATOR) {
-            let value = (at + middle + 1, end);
-            match &out[at..at + middle] {
-                b"TAGS" => seen.tags = Some(value),
-                b"UNIQ_KEY" => seen.unique_key = Some(value),
-                b"DELAY" => seen.delay_level = integer(&out[value.0..value.1]),
-                b"TRAN_MSG" => seen.is_half = out[value.0..value.1].eq_ignore_ascii_case(b"true"),
-                b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS" => seen.has_timer = true,
-                b"POP_CK" => pop_check = Some((at, end + 1)),
-                _ => {}
-            }
-        }
-        at = end + 1;
-    }
-    if let Some((from, to)) = pop_check {
-        out.drain(from..to.min(out.len()));
-        for range in [&mut seen.tags, &mut seen.unique_key].into_iter().flatten() {
-            if range.0 > from {
-                *range = (range.0 - (to - from), range.1 - (to - from));
-            }
-        }
-    }
-    push_property(out, "MSG_REGION", &shard.settings.region);
-    push_property(out, "TRACE_ON", if shard.settings.trace_on { "true" } else { "false" });
-    push_property(out, "CLUSTER", &shard.settings.cluster_name);
+    let mut seen = batch_properties(shard, client, out);
     if seen.unique_key.is_none() {
         let mut text = [0; MESSAGE_ID_LEN_MAX];
         let id = shard.unique_id(&mut text);
@@ -135,8 +121,54 @@ pub fn complete_properties(shard: &Shard, client: Text<'_>, out: &mut Vec<u8>) -
     seen
 }
 
-fn integer(text: &[u8]) -> i32 {
-    std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+/// The same for what a batch says of all its messages, each of which has a key of its own.
+pub fn batch_properties(shard: &Shard, client: Text<'_>, out: &mut Vec<u8>) -> Seen {
+    let seen = admit_properties(client, out);
+    push_property(out, name::MSG_REGION, &shard.settings.region);
+    push_property(out, name::TRACE_ON, if shard.settings.trace_on { "true" } else { "false" });
+    push_property(out, name::CLUSTER, &shard.settings.cluster_name);
+    seen
+}
+
+/// Writes the client's properties, without `POP_CK` and, as in Java, without pairs that lack a key or a value.
+fn admit_properties(client: Text<'_>, out: &mut Vec<u8>) -> Seen {
+    client.push_to(out);
+    if out.last().is_some_and(|&last| last != PROPERTY_SEPARATOR) {
+        out.push(PROPERTY_SEPARATOR);
+    }
+    let mut seen = Seen::default();
+    let mut at = 0;
+    // Behind `at` only when something was left out before.
+    let mut kept = 0;
+    while at < out.len() {
+        let pair = &out[at..];
+        let len = pair.iter().position(|&byte| byte == PROPERTY_SEPARATOR).unwrap_or(pair.len());
+        let middle = pair[..len].iter().position(|&byte| byte == NAME_VALUE_SEPARATOR).unwrap_or(len);
+        let is_kept = middle > 0 && middle + 1 < len && &pair[..middle] != b"POP_CK";
+        if is_kept {
+            if kept < at {
+                out.copy_within(at..at + len + 1, kept);
+            }
+            let value = (kept + middle + 1, kept + len);
+            match &out[kept..kept + middle] {
+                b"TAGS" => seen.tags = Some(value),
+                b"UNIQ_KEY" => seen.unique_key = Some(value),
+                b"DELAY" => seen.delay_level = delay_level(&out[value.0..value.1]),
+                b"TRAN_MSG" => seen.is_half = out[value.0..value.1].eq_ignore_ascii_case(b"true"),
+                b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS" => seen.has_timer = true,
+                _ => {}
+            }
+            kept += len + 1;
+        }
+        at += len + 1;
+    }
+    out.truncate(kept);
+    seen
+}
+
+fn delay_level(text: &[u8]) -> DelayLevel {
+    let level = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    level.map_or(DelayLevel::NoNumber, DelayLevel::Level)
 }
 
 /// What this broker does not do yet is refused, never delivered as an ordinary message.
@@ -149,7 +181,7 @@ pub fn refuse_unbuilt(settings: &Settings, seen: &Seen) -> Result<(), Refusal> {
             format!("the broker[{}] sending transaction message {why}", settings.broker_name),
         ));
     }
-    if seen.has_timer && seen.delay_level <= 0 {
+    if seen.has_timer && !matches!(seen.delay_level, DelayLevel::Level(1..)) {
         return Err(Refusal::new(
             ResponseCode::SYSTEM_ERROR,
             "accurate timer message is not enabled: this version has delay levels (property DELAY) only",
@@ -158,28 +190,19 @@ pub fn refuse_unbuilt(settings: &Settings, seen: &Seen) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub fn check_size(settings: &Settings, draft: &Draft<'_>, topic: &Topic) -> Result<(), Refusal> {
-    if draft.body.len() > settings.message_size_max {
-        return Err(body_too_large(settings));
-    }
-    if draft.properties.len() > PROPERTIES_LEN_MAX {
-        return Err(Refusal::new(
-            ResponseCode::MESSAGE_ILLEGAL,
-            format!(
-                "the message is illegal, maybe msg body or properties length not matched. msg properties length limit {PROPERTIES_LEN_MAX}, this one to topic {} has {}",
-                topic.name,
-                draft.properties.len()
-            ),
-        ));
+pub fn check_size(settings: &Settings, draft: &Draft<'_>) -> Result<(), Refusal> {
+    if draft.body.len() > settings.message_size_max || draft.properties.len() > PROPERTIES_LEN_MAX {
+        return Err(too_large(settings));
     }
     Ok(())
 }
 
-pub fn body_too_large(settings: &Settings) -> Refusal {
+pub fn too_large(settings: &Settings) -> Refusal {
     Refusal::new(
         ResponseCode::MESSAGE_ILLEGAL,
         format!(
-            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}",
+            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, \
+             msg properties length limit 32KB.",
             settings.message_size_max
         ),
     )
@@ -300,7 +323,7 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
         body: &message.body,
     };
     // Retry and delay add properties of their own; a message that was just legal may no longer be.
-    if let Err(refusal) = check_size(&shard.settings, &draft, &topic) {
+    if let Err(refusal) = check_size(&shard.settings, &draft) {
         return refused(refusal);
     }
     let stored = {
@@ -364,6 +387,36 @@ pub async fn record_at(shard: &Rc<Shard>, offset: i64) -> Result<Option<Vec<u8>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admitted(client: &str) -> (String, Seen) {
+        let mut out = Vec::new();
+        let seen = admit_properties(Text::new(client), &mut out);
+        (String::from_utf8(out).unwrap(), seen)
+    }
+
+    #[test]
+    fn pairs_without_key_or_value_are_left_out() {
+        let (text, seen) = admitted(
+            "odd\x02\x01v\x02TAGS\x01red\x02POP_CK\x01x\x02UNIQ_KEY\x01\x02\x02DELAY\x013\x02UNIQ_KEY\x01K\x02POP_CK\x01y",
+        );
+        assert_eq!(text, "TAGS\x01red\x02DELAY\x013\x02UNIQ_KEY\x01K\x02");
+        assert_eq!(seen.filter_code(text.as_bytes()), tags_code(Some("red")));
+        assert_eq!(seen.unique_key(text.as_bytes()), Some("K"));
+        assert_eq!(seen.delay_level().unwrap(), 3);
+        for nothing in ["", "\x02\x02", "POP_CK\x01x", "k\x01"] {
+            assert_eq!(admitted(nothing).0, "", "{nothing:?}");
+        }
+        assert_eq!(admitted("a\x01b").0, "a\x01b\x02", "the last separator may be missing");
+    }
+
+    #[test]
+    fn a_delay_that_is_no_number_is_refused() {
+        assert_eq!(admitted("DELAY\x01-1\x02").1.delay_level().unwrap(), -1);
+        for word in ["abc", " 3", "3.0", "99999999999"] {
+            let refusal = admitted(&format!("DELAY\x01{word}\x02")).1.delay_level().unwrap_err();
+            assert_eq!(refusal.code, ResponseCode::SYSTEM_ERROR, "{word}");
+        }
+    }
 
     #[test]
     fn a_month_begins_at_zero() {

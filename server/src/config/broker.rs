@@ -35,8 +35,6 @@ typed! {
         name_servers: NameServers = "namesrvAddr",
         register_name_server_period_ms: u64 = "registerNameServerPeriod",
         register_broker_timeout_ms: u64 = "registerBrokerTimeoutMills",
-        force_register: bool = "forceRegister",
-        connect_timeout_ms: u64 = "connectTimeoutMillis",
 
         // Topics, groups and what clients may do.
         broker_permission: i32 = "brokerPermission",
@@ -50,19 +48,15 @@ typed! {
         trace_topic_enable: bool = "traceTopicEnable",
         msg_trace_topic_name: String = "msgTraceTopicName",
         reject_transaction_message: bool = "rejectTransactionMessage",
-        store_reply_message_enable: bool = "storeReplyMessageEnable",
         start_accept_send_request_ms: i64 = "startAcceptSendRequestTimeStamp",
         notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable",
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout",
-        subscription_expired_timeout_ms: u64 = "subscriptionExpiredTimeout",
         flush_consumer_offset_interval_ms: u64 = "flushConsumerOffsetInterval",
 
         // Pulling.
         long_polling_enable: bool = "longPollingEnable",
         short_polling_time_ms: u64 = "shortPollingTimeMills",
         lite_pull_message_enable: bool = "litePullMessageEnable",
-        slave_read_enable: bool = "slaveReadEnable",
-        max_filter_message_bytes: u32 = "maxFilterMessageSize",
         max_transfer_bytes_in_memory: u32 = "maxTransferBytesOnMessageInMemory",
         max_transfer_count_in_memory: u32 = "maxTransferCountOnMessageInMemory",
         max_transfer_bytes_in_disk: u32 = "maxTransferBytesOnMessageInDisk",
@@ -76,17 +70,14 @@ typed! {
         flush_disk_type: FlushDiskType = "flushDiskType",
         sync_flush_timeout_ms: u64 = "syncFlushTimeout",
         flush_interval_commit_log_ms: u64 = "flushIntervalCommitLog",
-        auto_message_version_on_topic_len: bool = "autoMessageVersionOnTopicLen",
         delay_levels: DelayLevels = "messageDelayLevel",
         flush_delay_offset_interval_ms: u64 = "flushDelayOffsetInterval",
 
         // Retention.
         delete_when: DeleteHours = "deleteWhen",
         file_reserved_hours: u32 = "fileReservedTime",
-        clean_resource_interval_ms: u64 = "cleanResourceInterval",
         clean_file_forcibly_enable: bool = "cleanFileForciblyEnable",
         disk_max_used_percent: u32 = "diskMaxUsedSpaceRatio",
-        disk_warning_level_percent: u32 = "diskSpaceWarningLevelRatio",
         disk_clean_forcibly_percent: u32 = "diskSpaceCleanForciblyRatio",
         ..
         /// The fast port: the same services for clients that ask for it, always two below `listen_port`.
@@ -473,6 +464,25 @@ mod tests {
         let (_, warnings) =
             resolve("enablePropertyFilter=true\ntransactionTimeOut=6000\nmetricsExporterType=PROM").unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| matches!(warning, Warning::NotBuilt { .. })));
+    }
+
+    /// Each of these was bound to a field that no code read, and so was taken without a word.
+    #[test]
+    fn keys_without_effect_are_named() {
+        let keys = [
+            "slaveReadEnable=true",
+            "connectTimeoutMillis=1",
+            "forceRegister=false",
+            "cleanResourceInterval=1",
+            "diskSpaceWarningLevelRatio=80",
+            "storeReplyMessageEnable=false",
+            "subscriptionExpiredTimeout=1",
+            "autoMessageVersionOnTopicLen=false",
+            "maxFilterMessageSize=1",
+        ];
+        let (_, warnings) = resolve(&keys.join("\n")).unwrap();
+        assert_eq!(warnings.len(), keys.len(), "{warnings:?}");
         assert!(warnings.iter().all(|warning| matches!(warning, Warning::NotBuilt { .. })));
     }
 

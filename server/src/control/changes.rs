@@ -326,26 +326,28 @@ impl State {
         outcome.await.unwrap_or_else(|_| Err("the broker is stopping".to_owned()))
     }
 
-    /// Whether the group and its retry topic exist, durable and known to every shard.
-    fn is_settled(&self, group: &str) -> bool {
-        let retry_topic = names::retry_topic(group);
+    /// Whether the group, and its retry topic where it matters, exist, durable and known to every shard.
+    fn is_settled(&self, group: &str, with_retry_topic: bool) -> bool {
         let unsettled = self.changes.unsettled.borrow();
+        let has_topic = || {
+            let retry_topic = names::retry_topic(group);
+            self.topics.borrow().find(&retry_topic).is_some() && !unsettled.contains(&retry_topic)
+        };
         self.groups.borrow().find(group).is_some()
-            && self.topics.borrow().find(&retry_topic).is_some()
             && !unsettled.contains(group)
-            && !unsettled.contains(&retry_topic)
+            && (!with_retry_topic || has_topic())
     }
 
-    /// Makes sure of a consumer group and its retry topic. `false`: there is no such group.
-    pub async fn need_group(&self, group: &str, unit: bool) -> bool {
+    /// Makes sure of a consumer group and, if asked for, of its retry topic. `false`: there is no such group.
+    pub async fn need_group(&self, group: &str, retry_topic: Option<RetryTopic>) -> bool {
         // Nearly every heartbeat: it must not wait for the disk behind somebody's new topic.
-        if self.is_settled(group) {
+        if self.is_settled(group, retry_topic.is_some()) {
             return true;
         }
         let (reply, exists) = oneshot::channel();
         self.changes.push(Change::NeedGroup {
             group: group.to_owned(),
-            retry_topic: Some(RetryTopic { unit }),
+            retry_topic,
             reply: Box::new(move |outcome| {
                 let _ = reply.send(outcome);
             }),

@@ -32,8 +32,8 @@ pub struct ConsumerGroup {
     pub consume_from_where: ConsumeFromWhere,
     pub clients: BTreeMap<ConnectionId, Client>,
     pub subscriptions: BTreeMap<String, SubscriptionData>,
-    /// Fingerprint of the last heartbeat that carried one; 0 when none did.
-    fingerprint: i32,
+    /// Fingerprint of the last heartbeat, 0 if that was one of the first form.
+    fingerprint: Option<i32>,
 }
 
 /// What a consumer says about its group in a heartbeat.
@@ -153,7 +153,7 @@ impl ClientTable {
             consume_from_where,
             clients: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
-            fingerprint: 0,
+            fingerprint: None,
         });
         if !group.clients.contains_key(&connection) && group.clients.len() >= CLIENTS_PER_GROUP_MAX {
             return Err(TooMany("clients of one consumer group"));
@@ -170,11 +170,9 @@ impl ClientTable {
             Some(list) => group.subscribe(list),
             None => Subscribed::default(),
         };
-        let other_fingerprint = group.fingerprint != 0 && group.fingerprint != wish.fingerprint;
+        let known_fingerprint = group.fingerprint.replace(wish.fingerprint);
+        let other_fingerprint = known_fingerprint.is_some_and(|known| known != wish.fingerprint);
         let without_any = !knows_subscriptions && group.subscriptions.is_empty();
-        if wish.fingerprint != 0 {
-            group.fingerprint = wish.fingerprint;
-        }
         self.connections.entry(connection).or_default().consumer_of.insert(name);
         Ok(Joined {
             membership_changed: newcomer || subscribed.topics_changed,
@@ -440,6 +438,9 @@ mod tests {
         table.close(connection(1));
         let restarted = table.join_consumer(connection(2), &client("a", 0), short(8)).unwrap();
         assert!(restarted.wants_subscriptions, "a broker without the subscriptions asks for them");
+        table.join_consumer(connection(2), &client("a", 0), full(0)).unwrap();
+        let second_form = table.join_consumer(connection(2), &client("a", 0), full(8)).unwrap();
+        assert!(second_form.wants_subscriptions, "a heartbeat of the first form came in between");
     }
 
     #[test]

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(table.decide("g", true), Decision::Create(Box::new(SubscriptionGroupConfig::new("g"))));
         assert_eq!(table.decide("g", false), Decision::Refuse);
         assert_eq!(table.decide("g+h", true), Decision::Refuse);
-        assert_eq!(table.decide(&"g".repeat(121), true), Decision::Refuse);
+        assert_eq!(table.decide(&"g".repeat(256), true), Decision::Refuse);
         assert!(matches!(table.decide("CID_RMQ_SYS_X", false), Decision::Create(_)));
     }
 

@@ -139,7 +139,7 @@ pub enum TopicRequest {
     /// `%RETRY%group`, with the group's number of retry queues.
     Retry { group: String, unit: bool },
     /// `%DLQ%group`, one queue.
-    DeadLetter { group: String, unit: bool },
+    DeadLetter { group: String },
     /// The broker itself writes to it.
     System { topic: String, queues: u32 },
 }
@@ -259,6 +259,8 @@ pub enum ShardQuery {
     },
     /// Done when the shard has put into the inbox what it has not reported yet: `Offsets`, `DelayOffsets`.
     HandOver,
+    /// Progress of the delay levels that the shard owns and that ever held a record: answered with `DelayOffsets`.
+    DelayOffsets,
     Stats,
 }
 
@@ -268,6 +270,8 @@ pub enum ShardAnswer {
     QueueRanges(Vec<QueueRange>),
     Offsets(Vec<GroupOffset>),
     Groups(Vec<String>),
+    /// Level and offset of its next record.
+    DelayOffsets(Vec<(i32, i64)>),
     /// `None`: no such record.
     Timestamp(Option<i64>),
     Stats(Box<ShardStats>),
@@ -292,16 +296,20 @@ pub struct GroupOffset {
     pub group: String,
     pub topic: String,
     pub queue: i32,
-    pub committed: i64,
+    pub committed: Option<i64>,
     /// Where the group's last pull ended, if it pulled since the start.
     pub pulled: Option<i64>,
     /// Records handed out to the group since the start.
     pub delivered: u64,
+    /// The last pull brought its own subscription, so that no heartbeat has to name the topic.
+    pub subscribes: bool,
 }
 
 impl GroupOffset {
-    pub fn into_row(self) -> ConsumerOffsetRow {
-        ConsumerOffsetRow { group: self.group, topic: self.topic, queue: self.queue, offset: self.committed }
+    /// `None` for a group that has pulled and committed nothing.
+    pub fn into_row(self) -> Option<ConsumerOffsetRow> {
+        let offset = self.committed?;
+        Some(ConsumerOffsetRow { group: self.group, topic: self.topic, queue: self.queue, offset })
     }
 }
 

@@ -31,7 +31,7 @@ pub const SYSTEM_TOPICS: [&str; 10] = [
 ];
 
 /// Groups that have a configuration from the start.
-pub const BUILT_IN_GROUPS: [&str; 8] = [
+pub const BUILT_IN_GROUPS: [&str; 11] = [
     "TOOLS_CONSUMER",
     "FILTERSRV_CONSUMER",
     "SELF_TEST_C_GROUP",
@@ -40,13 +40,17 @@ pub const BUILT_IN_GROUPS: [&str; 8] = [
     "CID_ONSAPI_PERMISSION",
     "CID_ONSAPI_OWNER",
     "CID_RMQ_SYS_TRANS",
+    "DEFAULT_CONSUMER",
+    "SCHEDULE_CONSUMER",
+    "__MONITOR_CONSUMER",
 ];
 
 /// Topic names above this do not fit the one-byte length of an ordinary record.
 const TOPIC_LEN_MAX: usize = 127;
-const RETRY_TOPIC_LEN_MAX: usize = 255;
-/// Leaves room for the retry prefix within one byte.
-const GROUP_LEN_MAX: usize = 120;
+/// Retry and dead-letter topics that the broker makes of a group's name may be longer, up to what Java stores.
+const BROKER_TOPIC_LEN_MAX: usize = 255;
+/// Java's limit; a group at the end of it is too long for a retry topic.
+const GROUP_LEN_MAX: usize = 255;
 
 pub fn retry_topic(group: &str) -> String {
     format!("{RETRY_PREFIX}{group}")
@@ -76,12 +80,12 @@ pub fn topic_name_problem(topic: &str) -> Option<&'static str> {
     if !topic.bytes().all(is_name_byte) {
         return Some("The specified topic contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$");
     }
-    let len_max = if topic.starts_with(RETRY_PREFIX) || topic.starts_with(DEAD_LETTER_PREFIX) {
-        RETRY_TOPIC_LEN_MAX
-    } else {
-        TOPIC_LEN_MAX
-    };
-    (topic.len() > len_max).then_some("The specified topic is longer than topic max length.")
+    (topic.len() > TOPIC_LEN_MAX).then_some("The specified topic is longer than topic max length.")
+}
+
+/// What the broker itself may make. Clients cannot send to the longer of these topics, the broker can.
+pub fn is_legal_for_broker(topic: &str) -> bool {
+    !topic.is_empty() && topic.len() <= BROKER_TOPIC_LEN_MAX && topic.bytes().all(is_name_byte)
 }
 
 pub fn group_name_problem(group: &str) -> Option<&'static str> {
@@ -103,12 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_topics_may_be_longer_than_others() {
+    fn topics_that_the_broker_makes_may_be_longer_than_others() {
         let long = "x".repeat(128);
         assert!(topic_name_problem(&long).is_some());
         assert_eq!(topic_name_problem(&long[1..]), None);
-        assert_eq!(topic_name_problem(&retry_topic(&long)), None);
-        assert!(topic_name_problem(&retry_topic(&"x".repeat(249))).is_some());
+        assert!(topic_name_problem(&retry_topic(&long)).is_some());
+        assert!(is_legal_for_broker(&retry_topic(&"x".repeat(248))));
+        assert!(!is_legal_for_broker(&retry_topic(&"x".repeat(249))));
+        assert!(!is_legal_for_broker("") && !is_legal_for_broker("a b"));
     }
 
     #[test]
@@ -119,7 +125,7 @@ mod tests {
             assert!(group_name_problem(name).unwrap().contains("illegal"), "{name}");
         }
         assert_eq!(topic_name_problem("MQ_INST%Topic-1|x"), None);
-        assert_eq!(group_name_problem(&"g".repeat(120)), None);
-        assert!(group_name_problem(&"g".repeat(121)).is_some());
+        assert_eq!(group_name_problem(&"g".repeat(255)), None);
+        assert!(group_name_problem(&"g".repeat(256)).is_some());
     }
 }

@@ -3,9 +3,9 @@
 //! Shards own the offsets of their queues and report them whole; here lie the latest reports, merged into
 //! Java's consumerOffset.json. Until a shard has reported, what was loaded for its queues stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rmq_protocol::body::{ConsumerOffsetTable, DataVersion, DelayOffsetTable, to_vec};
+use rmq_protocol::body::{ConsumerOffsetTable, DataVersion, DelayOffsetTable};
 
 use super::link::ConsumerOffsetRow;
 use super::state_json;
@@ -95,6 +95,15 @@ pub fn to_table(rows: Vec<ConsumerOffsetRow>) -> OffsetTable {
     table
 }
 
+/// The topics on which each group has committed.
+pub fn topics_by_group(table: &OffsetTable) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (topic, group) in table.keys().filter_map(|key| split_key(key)) {
+        groups.entry(group).or_default().insert(topic);
+    }
+    groups
+}
+
 /// `topic@group`; neither may contain the sign.
 fn split_key(key: &str) -> Option<(&str, &str)> {
     key.split_once('@')
@@ -117,14 +126,15 @@ impl DelayOffsets {
     }
 
     pub fn report(&mut self, rows: Vec<(i32, i64)>, now_ms: i64) {
-        let mut changed = false;
-        for (level, offset) in rows {
-            changed |= self.table.offset_table.insert(level, offset) != Some(offset);
-        }
-        if changed {
-            self.table.data_version = self.table.data_version.next(now_ms);
-            self.dirty = true;
-        }
+        self.dirty |= update(&mut self.table, rows, now_ms);
+    }
+
+    /// The table as it will be when these rows have been reported. They are not kept: an older report may still
+    /// be on its way, and would then be the last.
+    pub fn with(&self, rows: Vec<(i32, i64)>, now_ms: i64) -> DelayOffsetTable {
+        let mut table = self.table.clone();
+        update(&mut table, rows, now_ms);
+        table
     }
 
     /// The text of delayOffset.json if it changed since the last call.
@@ -136,11 +146,17 @@ impl DelayOffsets {
     pub fn not_saved(&mut self) {
         self.dirty = true;
     }
+}
 
-    /// The body of code 45.
-    pub fn body(&self) -> Vec<u8> {
-        to_vec(&self.table)
+fn update(table: &mut DelayOffsetTable, rows: Vec<(i32, i64)>, now_ms: i64) -> bool {
+    let mut changed = false;
+    for (level, offset) in rows {
+        changed |= table.offset_table.insert(level, offset) != Some(offset);
     }
+    if changed {
+        table.data_version = table.data_version.next(now_ms);
+    }
+    changed
 }
 
 #[cfg(test)]
@@ -186,6 +202,8 @@ mod tests {
         let mut delays = DelayOffsets::new(state_json::parse(br#"{"offsetTable":{1:5,"2":7}}"#).unwrap());
         delays.report(vec![(2, 8), (18, 1)], 3);
         assert_eq!(delays.rows(), [(1, 5), (2, 8), (18, 1)]);
+        assert_eq!(delays.with(vec![(3, 0)], 4).offset_table.len(), 4);
+        assert_eq!(delays.rows().len(), 3, "what is only looked at is not kept");
         let again = DelayOffsets::new(state_json::parse(&delays.take_changed().unwrap()).unwrap());
         assert_eq!(again.rows(), delays.rows());
         assert!(delays.take_changed().is_none());

@@ -21,6 +21,8 @@ pub struct ControlSettings {
     /// Where the state files lie: `<storePathRootDir>/config`.
     pub config_dir: PathBuf,
     pub auto_create_topic: bool,
+    /// Tools may not create, alter or delete the broker's own topics.
+    pub protect_system_topics: bool,
     pub auto_create_group: bool,
     pub default_topic_queues: i32,
     pub cluster_topic: bool,
@@ -61,6 +63,7 @@ impl From<&BrokerConfig> for ControlSettings {
             register_timeout_ms: config.register_broker_timeout_ms,
             config_dir: config.store_root.join("config"),
             auto_create_topic: config.auto_create_topic_enable,
+            protect_system_topics: config.validate_system_topic_when_update_topic,
             auto_create_group: config.auto_create_subscription_group,
             default_topic_queues: i32::try_from(config.default_topic_queue_nums)
                 .unwrap_or(QUEUES_PER_TOPIC_MAX)
@@ -100,6 +103,7 @@ impl ControlSettings {
             log_dir: config_dir.clone(),
             config_dir,
             auto_create_topic: true,
+            protect_system_topics: true,
             auto_create_group: true,
             default_topic_queues: 8,
             cluster_topic: true,

@@ -23,21 +23,37 @@ fn rule(key: &str) -> Option<Rule> {
     })
 }
 
+type Attributes = BTreeMap<String, String>;
+
+/// One wish: a key with its sign, and a value where one is given.
+type Wish<'a> = (&'a str, Option<&'a str>);
+
 /// Applies the modification text of request 17 to what the topic has; the error is the remark of the refusal.
-pub fn alter(
-    current: Option<&BTreeMap<String, String>>,
-    modification: &str,
-) -> Result<BTreeMap<String, String>, String> {
+pub fn alter(current: Option<&Attributes>, modification: &str) -> Result<Attributes, String> {
+    let parts = modification.split(',').map(str::trim).filter(|part| !part.is_empty());
+    apply(current, parts.map(wish))
+}
+
+fn wish(part: &str) -> Wish<'_> {
+    part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)))
+}
+
+/// The same for request 18, whose tables have signed keys; a key that is to go has an empty value.
+pub fn alter_by_table(current: Option<&Attributes>, modification: &Attributes) -> Result<Attributes, String> {
+    let wishes = modification.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    apply(current, wishes.map(|(key, value)| (key, Some(value).filter(|value| !value.is_empty()))))
+}
+
+fn apply<'a>(
+    current: Option<&Attributes>,
+    wishes: impl Iterator<Item = Wish<'a>>,
+) -> Result<Attributes, String> {
     let mut next = current.cloned().unwrap_or_default();
     let mut seen: Vec<&str> = Vec::new();
-    for part in modification.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for (key, value) in wishes {
         if seen.len() == ATTRIBUTES_PER_TOPIC_MAX {
             return Err(format!("more than {ATTRIBUTES_PER_TOPIC_MAX} attributes"));
         }
-        let (key, value) = match part.split_once('=') {
-            Some((key, value)) => (key, Some(value)),
-            None => (part, None),
-        };
         let name = key.trim_start_matches(['+', '-']);
         if seen.contains(&name) {
             return Err(format!("alter duplication key. key: {name}"));
@@ -48,7 +64,7 @@ pub fn alter(
                 admit(current, name, value)?;
                 next.insert(name.to_owned(), value.to_owned());
             }
-            (Some('+'), None) => return Err(format!("add/alter attribute format is wrong: {part}")),
+            (Some('+'), None) => return Err(format!("add/alter attribute format is wrong: {key}")),
             (Some('-'), None) if current.is_none() => {
                 return Err(format!("only add attribute is supported while creating topic. key: {name}"));
             }
@@ -57,14 +73,14 @@ pub fn alter(
                     return Err(format!("attempt to delete a nonexistent key: {name}"));
                 }
             }
-            (Some('-'), Some(_)) => return Err(format!("delete attribute format is wrong: {part}")),
+            (Some('-'), Some(_)) => return Err(format!("delete attribute format is wrong: {key}")),
             _ => return Err(format!("wrong format key: {key}")),
         }
     }
     Ok(next)
 }
 
-fn admit(current: Option<&BTreeMap<String, String>>, key: &str, value: &str) -> Result<(), String> {
+fn admit(current: Option<&Attributes>, key: &str, value: &str) -> Result<(), String> {
     match rule(key) {
         None => Err(format!("unsupported key: {key}")),
         Some(Rule::OneOf { values, changeable }) => {
@@ -109,6 +125,17 @@ mod tests {
         ] {
             assert!(alter(None, wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_table_of_wishes_has_signed_keys() {
+        let made = alter_by_table(None, &attributes(&[("+message.type", "FIFO")])).unwrap();
+        assert_eq!(made, attributes(&[("message.type", "FIFO")]));
+        assert_eq!(
+            alter_by_table(Some(&made), &attributes(&[("-message.type", "")])).unwrap(),
+            attributes(&[])
+        );
+        assert!(alter_by_table(Some(&made), &attributes(&[("message.type", "FIFO")])).is_err());
     }
 
     #[test]

@@ -108,12 +108,16 @@ impl TopicTable {
         let name = match request {
             TopicRequest::Send { topic, .. } | TopicRequest::System { topic, .. } => topic.clone(),
             TopicRequest::Retry { group, .. } => names::retry_topic(group),
-            TopicRequest::DeadLetter { group, .. } => names::dead_letter_topic(group),
+            TopicRequest::DeadLetter { group } => names::dead_letter_topic(group),
         };
         if let Some(known) = self.topics.get(&name) {
             return Decision::Known(known.clone());
         }
-        if names::topic_name_problem(&name).is_some() || self.topics.len() >= TOPICS_MAX {
+        let is_legal = match request {
+            TopicRequest::Send { .. } => names::topic_name_problem(&name).is_none(),
+            _ => names::is_legal_for_broker(&name),
+        };
+        if !is_legal || self.topics.len() >= TOPICS_MAX {
             return Decision::Refuse;
         }
         match request {
@@ -131,10 +135,7 @@ impl TopicTable {
                 }),
                 _ => Decision::Refuse,
             },
-            TopicRequest::DeadLetter { unit, .. } => Decision::Create(TopicConfig {
-                topic_sys_flag: if *unit { SYS_FLAG_UNIT_SUBSCRIPTION } else { 0 },
-                ..TopicConfig::new(name, 1, PERM_READ_WRITE)
-            }),
+            TopicRequest::DeadLetter { .. } => Decision::Create(TopicConfig::new(name, 1, PERM_READ_WRITE)),
             TopicRequest::System { queues, .. } => {
                 let queues = i32::try_from(*queues).unwrap_or(QUEUES_PER_TOPIC_MAX);
                 Decision::Create(TopicConfig::new(name, queues.min(QUEUES_PER_TOPIC_MAX), PERM_READ_WRITE))
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(config.topic_name, "%RETRY%g");
         assert_eq!((config.read_queue_nums, config.perm, config.topic_sys_flag), (3, 6, 2));
         assert_eq!(table.decide(&request, true, |_| None), Decision::Refuse);
-        let dead = TopicRequest::DeadLetter { group: "g".to_owned(), unit: false };
+        let dead = TopicRequest::DeadLetter { group: "g".to_owned() };
         assert_eq!(created(decide(&table, &dead)), TopicConfig::new("%DLQ%g", 1, 6));
     }
 

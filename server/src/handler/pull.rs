@@ -13,9 +13,10 @@ use rmq_protocol::writer::FrameWriter;
 
 use super::{Handled, Origin, StateGuard, await_group, elsewhere, text};
 use crate::answers::ReplyTo;
+use crate::broker::consumer_offsets::Pulled;
 use crate::broker::long_poll::{HeldPull, TagFilter, Waiting};
 use crate::broker::metadata::Queue;
-use crate::broker::refusal::Refusal;
+use crate::broker::refusal::{Forbidden, Refusal};
 use crate::control::link::{MessageModel, SubscriptionGroupConfig};
 use crate::limits;
 use crate::net::executor;
@@ -33,6 +34,8 @@ struct Pull {
     from: i64,
     messages_max: u32,
     filter: TagFilter,
+    /// The filter is the request's own, not that of a heartbeat.
+    subscribes: bool,
     topic_sys_flag: i32,
     group_sys_flag: i32,
     /// How long the client lets the broker hold the pull; `None`: answer now.
@@ -56,9 +59,9 @@ pub fn pull(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result
     }
     let to = ReplyTo::of(origin.connection, &frame.header);
     let pull = check(shard, origin, frame, &header, to, false)?;
-    if header.sys_flag & COMMIT_OFFSET != 0 && header.commit_offset >= 0 {
-        let mut offsets = shard.offsets.borrow_mut();
-        offsets.commit(&group_name, &topic_name, header.queue_id, header.commit_offset);
+    if header.sys_flag & COMMIT_OFFSET != 0 {
+        let offset = header.commit_offset.ok_or_else(|| Refusal::missing("commitOffset"))?;
+        shard.offsets.borrow_mut().commit(&group_name, &topic_name, header.queue_id, offset);
     }
     run(shard, pull, origin.raw);
     Ok(Handled::Done)
@@ -100,18 +103,13 @@ fn check(
     deferred: bool,
 ) -> Result<Pull, Refusal> {
     let settings = &shard.settings;
-    let no_permission = |remark: String| Refusal::new(ResponseCode::NO_PERMISSION, remark);
     if settings.broker_permission & PERM_READ == 0 {
-        return Err(no_permission(format!(
-            "the broker[{}] pulling message is forbidden",
-            settings.broker_name
-        )));
+        let remark = format!("the broker[{}] pulling message is forbidden", settings.broker_name);
+        return Err(Refusal::forbidden(Forbidden::Broker, remark));
     }
     if RequestCode(frame.header.code) == RequestCode::LITE_PULL_MESSAGE && !settings.lite_pull {
-        return Err(no_permission(format!(
-            "the broker[{}] for lite pull consumer is forbidden",
-            settings.broker_name
-        )));
+        let remark = format!("the broker[{}] for lite pull consumer is forbidden", settings.broker_name);
+        return Err(Refusal::forbidden(Forbidden::Broker, remark));
     }
     let group_name = text(header.consumer_group);
     let Some(group) = shard.metadata.group(&group_name) else {
@@ -121,7 +119,8 @@ fn check(
         ));
     };
     if !group.consume_enable {
-        return Err(no_permission(format!("subscription group no permission, {group_name}")));
+        let remark = format!("subscription group no permission, {group_name}");
+        return Err(Refusal::forbidden(Forbidden::Group, remark));
     }
     let topic_name = text(header.topic);
     let Some(topic) = shard.metadata.topic(&topic_name) else {
@@ -132,7 +131,8 @@ fn check(
     };
     let config = topic.config();
     if config.perm & PERM_READ == 0 {
-        return Err(no_permission(format!("the topic[{topic_name}] pulling message is forbidden")));
+        let remark = format!("the topic[{topic_name}] pulling message is forbidden");
+        return Err(Refusal::forbidden(Forbidden::Topic, remark));
     }
     if header.queue_id < 0 || header.queue_id >= config.read_queue_nums {
         return Err(Refusal::new(
@@ -150,9 +150,10 @@ fn check(
     } else {
         subscribed_filter(shard, &group, &group_name, &topic_name, header.subscription_version)?
     };
-    let hold_ms = (header.sys_flag & SUSPEND != 0).then(|| {
+    // Java looks at the time only when there is nothing to answer; who gives none is not held.
+    let hold_ms = header.suspend_timeout_ms.filter(|_| header.sys_flag & SUSPEND != 0).map(|asked| {
         if settings.long_polling {
-            u64::try_from(header.suspend_timeout_ms).unwrap_or(0).min(limits::HOLD_MS_MAX)
+            u64::try_from(asked).unwrap_or(0).min(limits::HOLD_MS_MAX)
         } else {
             settings.short_polling_ms
         }
@@ -164,6 +165,7 @@ fn check(
         from: header.queue_offset,
         messages_max: u32::try_from(header.messages_max).unwrap_or(0).max(1),
         filter,
+        subscribes: header.sys_flag & SUBSCRIPTION != 0,
         topic_sys_flag: config.topic_sys_flag,
         group_sys_flag: group.group_sys_flag,
         hold_ms,
@@ -177,29 +179,27 @@ fn subscribed_filter(
     group: &SubscriptionGroupConfig,
     group_name: &str,
     topic_name: &str,
-    request_version: i64,
+    request_version: Option<i64>,
 ) -> Result<TagFilter, Refusal> {
     let not_exist = |remark: &'static str| Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark);
     let Some(known) = shard.metadata.subscriptions(group_name) else {
         return Err(not_exist("the consumer's group info not exist"));
     };
     if !group.consume_broadcast_enable && known.message_model == MessageModel::Broadcasting {
-        return Err(Refusal::new(
-            ResponseCode::NO_PERMISSION,
-            format!("the consumer group[{group_name}] can not consume by broadcast way"),
-        ));
+        let remark = format!("the consumer group[{group_name}] can not consume by broadcast way");
+        return Err(Refusal::forbidden(Forbidden::Broadcasting, remark));
     }
     let Some(subscription) = known.topics.get(topic_name) else {
         return Err(not_exist("the consumer's subscription not exist"));
     };
-    if subscription.version < request_version {
+    if subscription.version < request_version.ok_or_else(|| Refusal::missing("subVersion"))? {
         return Err(Refusal::new(
             ResponseCode::SUBSCRIPTION_NOT_LATEST,
             "the consumer's subscription not latest",
         ));
     }
-    if subscription.expression_type != "TAG" {
-        return Err(no_sql());
+    if !is_tag(&subscription.expression_type) {
+        return Err(no_filter(&subscription.expression_type));
     }
     if subscription.codes.is_empty() {
         return tag_filter(None, &subscription.expression);
@@ -207,20 +207,29 @@ fn subscribed_filter(
     Ok(TagFilter(Some(subscription.codes.iter().map(|&code| i64::from(code)).collect())))
 }
 
-fn no_sql() -> Refusal {
-    Refusal::new(
-        ResponseCode::SYSTEM_ERROR,
-        "The broker does not support consumer to filter message by SQL92",
-    )
+fn is_tag(expression_type: &str) -> bool {
+    expression_type.is_empty() || expression_type == "TAG"
+}
+
+fn no_filter(expression_type: &str) -> Refusal {
+    let remark = format!("The broker does not support consumer to filter message by {expression_type}");
+    Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
 }
 
 fn tag_filter(expression_type: Option<&str>, expression: &str) -> Result<TagFilter, Refusal> {
-    if expression_type.is_some_and(|kind| !kind.is_empty() && kind != "TAG") {
-        return Err(no_sql());
+    let unparsed = || {
+        let remark = "parse the consumer's subscription failed";
+        Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, remark)
+    };
+    if let Some(kind) = expression_type.filter(|kind| !is_tag(kind)) {
+        return Err(if expression.is_empty() { unparsed() } else { no_filter(kind) });
     }
-    let expression = expression.trim();
     if expression.is_empty() || expression == "*" {
         return Ok(TagFilter(None));
+    }
+    // Java splits at the bars and drops empty pieces at the end; with none left it gives up.
+    if expression.split("||").all(str::is_empty) {
+        return Err(unparsed());
     }
     let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
     // Blank tags only are no tag at all: as in Java nothing matches then.
@@ -384,7 +393,8 @@ fn conclude(shard: &Rc<Shard>, mut pull: Pull, outcome: Outcome, records: Vec<u8
                 from: pull.from,
                 frame,
                 filter: pull.filter.clone(),
-                deadline_ms: shard.now_ms() + hold_ms,
+                // The clock shows whole milliseconds, the one that has begun included.
+                deadline_ms: shard.now_ms() + hold_ms + 1,
             },
         )
     {
@@ -402,13 +412,8 @@ fn finish(shard: &Rc<Shard>, pull: &Pull, outcome: Outcome, records: &[u8]) {
     count(if found { &shard.counters.pulls_found } else { &shard.counters.pulls_missed }, 1);
     count(&shard.counters.messages_got, outcome.messages);
     count(&shard.counters.bytes_got, records.len() as u64);
-    shard.offsets.borrow_mut().pulled(
-        &pull.group,
-        &pull.queue.topic,
-        pull.queue.id,
-        outcome.next,
-        outcome.messages,
-    );
+    let pulled = Pulled { next: outcome.next, messages: outcome.messages, subscribes: pull.subscribes };
+    shard.offsets.borrow_mut().pulled(&pull.group, &pull.queue.topic, pull.queue.id, pulled);
     let (min, max) = match pull.queue.number() {
         Some(number) => (shard.engine.min_offset(number).0, shard.engine.max_offset(number).0),
         None => (0, 0),
@@ -445,7 +450,13 @@ mod tests {
         assert!(!filter.matches(0));
         assert_eq!(tag_filter(None, "*").expect("legal"), TagFilter(None));
         assert!(tag_filter(Some("SQL92"), "a > 1").is_err());
-        let nothing = tag_filter(None, "||").expect("legal");
-        assert!(!nothing.matches(0) && !nothing.matches(2_598_919));
+        for blank in [" ", " || "] {
+            let nothing = tag_filter(None, blank).expect("legal");
+            assert!(!nothing.matches(0) && !nothing.matches(2_598_919), "{blank:?}");
+        }
+        for (kind, unparsed) in [(None, "||"), (None, "||||"), (Some("SQL92"), "")] {
+            let code = tag_filter(kind, unparsed).expect_err("illegal").code;
+            assert_eq!(code, ResponseCode::SUBSCRIPTION_PARSE_FAILED, "{unparsed:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use rmq_engine::QueueOffset;
 
+use crate::broker::delay_levels;
 use crate::broker::group_commit::Completion;
 use crate::control::link::{QueueRange, ShardAnswer, ShardQuery, ShardStats};
 use crate::shard::Shard;
@@ -46,6 +47,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
             shard.hand_over_offsets();
             ShardAnswer::Done
         }
+        ShardQuery::DelayOffsets => ShardAnswer::DelayOffsets(delay_levels::progress(shard)),
         ShardQuery::Stats => ShardAnswer::Stats(Box::new(stats(shard))),
     }
 }

@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use rmq_protocol::batch;
+use rmq_protocol::batch::{self, BatchEntry};
 use rmq_protocol::frame::Frame;
 use rmq_protocol::header::Header;
 use rmq_protocol::headers::SendMessageHeader;
 use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
-use rmq_protocol::properties::{Properties, name};
+use rmq_protocol::properties::{PROPERTY_SEPARATOR, Properties, name};
 use rmq_protocol::request_code::RequestCode;
 use rmq_protocol::response_code::ResponseCode;
+use rmq_protocol::sys_flag;
 use rmq_protocol::tag::tags_code;
 use rmq_protocol::writer::FrameWriter;
 
@@ -161,15 +162,13 @@ fn unknown_topic(
         }
         _ => {}
     }
-    let unit = header.unit_mode;
-    let request = match name.strip_prefix(topic_name::RETRY_PREFIX) {
-        Some(group) => TopicRequest::Retry { group: group.to_owned(), unit },
-        None => TopicRequest::Send {
-            topic: name.to_owned(),
-            default_topic: text(header.default_topic).into_owned(),
-            queues: header.default_topic_queue_nums,
-            unit,
-        },
+    // A retry topic too: as for any other its first send decides how many queues it has.
+    let request = TopicRequest::Send {
+        topic: name.to_owned(),
+        default_topic: text(header.default_topic.ok_or_else(|| Refusal::missing("defaultTopic"))?)
+            .into_owned(),
+        queues: header.default_topic_queue_nums.ok_or_else(|| Refusal::missing("defaultTopicQueueNums"))?,
+        unit: header.unit_mode,
     };
     connection.stall();
     let (id, inbox, name) = (connection.id, shard.inbox(), name.to_owned());
@@ -206,10 +205,11 @@ fn send_one(
         body,
     };
     let outcome: Result<Option<Message>, Refusal> = (|| {
-        store::check_size(&shard.settings, &draft, topic)?;
+        store::check_size(&shard.settings, &draft)?;
+        let delay_level = seen.delay_level()?;
         store::refuse_unbuilt(&shard.settings, &seen)?;
         let is_retry = topic.name.starts_with(topic_name::RETRY_PREFIX);
-        if is_retry || seen.delay_level > 0 {
+        if is_retry || delay_level > 0 {
             let mut message = draft.to_message(&topic.name, queue.id);
             if is_retry {
                 retry::divert(shard, &mut message, header, frame.version)?;
@@ -233,7 +233,7 @@ fn send_one(
         outcome.map(|message| message.map(|message| (message, seen.unique_key(&stored).map(str::to_owned))));
     *shard.scratch.properties.borrow_mut() = stored;
     if let Some((message, unique_key)) = diverted? {
-        send_diverted(shard, message, queue.id, unique_key, header.unit_mode, to);
+        send_diverted(shard, message, queue.id, unique_key, to);
     }
     Ok(Handled::Done)
 }
@@ -244,13 +244,12 @@ fn send_diverted(
     message: Message,
     queue_id: i32,
     unique_key: Option<String>,
-    unit: bool,
     to: ReplyTo,
 ) {
     shard.answers.defer(&to);
     let shard = Rc::clone(shard);
     executor::spawn(async move {
-        let outcome = match retry::ensure_dead_letter(&shard, &message.topic, unit).await {
+        let outcome = match retry::ensure_dead_letter(&shard, &message.topic).await {
             Ok(()) => store::store(&shard, message).await,
             Err(refusal) => StoreOutcome::Refused { code: refusal.code, remark: refusal.remark.into_owned() },
         };
@@ -283,24 +282,44 @@ fn send_batch(
     if topic.name.len() > topic_name::TOPIC_LENGTH_MAX {
         return Err(illegal("message topic length over 127"));
     }
+    if header.sys_flag & sys_flag::TRANSACTION_MASK != 0 {
+        return Err(illegal("the message is illegal: a batch cannot be part of a transaction"));
+    }
     if topic.name.starts_with(topic_name::RETRY_PREFIX) {
         return Err(Refusal::new(
             ResponseCode::MESSAGE_ILLEGAL,
             format!("batch request does not support retry group {}", topic.name),
         ));
     }
-    let mut properties = Vec::new();
-    header.properties.push_to(&mut properties);
-    let delay = Properties(&properties).find(name::DELAY).and_then(|level| level.trim().parse::<i32>().ok());
-    if delay.is_some_and(|level| level > 0) {
+    let mut of_all = Vec::new();
+    let seen = store::batch_properties(shard, header.properties, &mut of_all);
+    if seen.delay_level()? > 0 {
         return Err(illegal("the message is illegal: a batch cannot be delayed"));
     }
     if body.len() > shard.settings.message_size_max {
-        return Err(store::body_too_large(&shard.settings));
+        return Err(store::too_large(&shard.settings));
     }
-    let mut drafts = Vec::new();
-    for entry in batch::entries(body) {
-        let entry = entry.map_err(|error| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string()))?;
+    let entries: Vec<BatchEntry<'_>> = batch::entries(body)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string()))?;
+    // One text for the properties of all messages, so that none needs memory of its own.
+    let len: usize = entries.iter().map(|entry| entry.properties.0.len() + 1 + of_all.len()).sum();
+    let mut properties = Vec::with_capacity(len);
+    let ends: Vec<usize> = entries
+        .iter()
+        .map(|entry| {
+            properties.extend_from_slice(entry.properties.0);
+            if entry.properties.0.last().is_some_and(|&last| last != PROPERTY_SEPARATOR) {
+                properties.push(PROPERTY_SEPARATOR);
+            }
+            properties.extend_from_slice(&of_all);
+            properties.len()
+        })
+        .collect();
+    let mut drafts = Vec::with_capacity(entries.len());
+    let mut from = 0;
+    for (entry, end) in entries.iter().zip(ends) {
+        let properties = Properties(&properties[std::mem::replace(&mut from, end)..end]);
         let draft = Draft {
             flag: entry.flag,
             sys_flag: header.sys_flag,
@@ -308,11 +327,11 @@ fn send_batch(
             born_host: origin.peer,
             reconsume_times: header.reconsume_times,
             prepared_transaction_offset: 0,
-            properties: entry.properties.0,
-            filter_code: tags_code(entry.properties.find(name::TAGS)),
+            properties: properties.0,
+            filter_code: tags_code(properties.find(name::TAGS)),
             body: entry.body,
         };
-        store::check_size(&shard.settings, &draft, topic)?;
+        store::check_size(&shard.settings, &draft)?;
         drafts.push(draft);
     }
     if drafts.is_empty() {

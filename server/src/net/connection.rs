@@ -244,8 +244,11 @@ pub async fn serve(
     end
 }
 
-/// Reads per turn of the task; then the other connections have theirs.
-const READS_PER_TURN: usize = 4;
+/// Reads that fill the buffer, per turn of the task; then the other connections, and the disk, have theirs.
+const FULL_READS_PER_TURN: usize = 1;
+
+/// What says how long a frame is.
+const LENGTH_WORD_BYTES: usize = 4;
 
 struct Reader<C> {
     stream: Socket,
@@ -278,13 +281,14 @@ impl<C: Fn() -> u64> Reader<C> {
         }
         let mut touched = false;
         let mut turn = Poll::Pending;
-        for round in 0.. {
+        let mut full_reads = 0;
+        loop {
             if !self.connection.may_read() {
                 break;
             }
             if self.ready {
                 self.ready = false;
-                touched = true;
+                self.touch(&mut touched);
                 let bytes = std::mem::take(&mut self.partial);
                 if let Some(end) = self.take_frames(bytes) {
                     turn = Poll::Ready(end);
@@ -292,7 +296,7 @@ impl<C: Fn() -> u64> Reader<C> {
                 }
                 continue;
             }
-            if round >= READS_PER_TURN {
+            if full_reads >= FULL_READS_PER_TURN {
                 cx.waker().wake_by_ref();
                 break;
             }
@@ -309,7 +313,8 @@ impl<C: Fn() -> u64> Reader<C> {
                     break;
                 }
                 Poll::Ready(Ok(read)) => {
-                    touched = true;
+                    self.touch(&mut touched);
+                    full_reads += usize::from(read == scratch.len());
                     if let Some(end) = self.take_read(&scratch[..read]) {
                         turn = Poll::Ready(end);
                         break;
@@ -318,28 +323,48 @@ impl<C: Fn() -> u64> Reader<C> {
             }
         }
         if touched {
-            self.connection.last_active_ms.set((self.now_ms)());
             self.sink.batch_done();
         }
         turn
     }
 
-    fn take_read(&mut self, read: &[u8]) -> Option<End> {
-        if self.partial.is_empty() {
-            let progress = self.sink.frames(&self.connection, read);
-            return self.keep_rest(progress, |consumed| read[consumed..].to_vec());
+    /// The clock of the shard goes on before a batch is handled, since deadlines count from then.
+    fn touch(&self, touched: &mut bool) {
+        if !std::mem::replace(touched, true) {
+            self.connection.last_active_ms.set((self.now_ms)());
         }
-        self.partial.extend_from_slice(read);
-        // A large frame is parsed once it is whole, not at each of its pieces.
-        if let Ok(Some(len)) = rmq_protocol::frame::frame_len(&self.partial)
-            && self.partial.len() < len
-        {
-            let missing = len - self.partial.len();
-            self.partial.reserve_exact(missing.min(limits::PARTIAL_FRAME_RESERVE_BYTES));
-            return None;
+    }
+
+    fn take_read(&mut self, mut read: &[u8]) -> Option<End> {
+        if !self.partial.is_empty() {
+            // Only the frame that had begun is put together; the others are handled where they were read.
+            let word = LENGTH_WORD_BYTES.saturating_sub(self.partial.len()).min(read.len());
+            self.partial.extend_from_slice(&read[..word]);
+            let len = match rmq_protocol::frame::frame_len(&self.partial) {
+                Ok(Some(len)) => len,
+                Ok(None) => return None,
+                Err(error) => return Some(End::Garbage(error.to_string())),
+            };
+            let missing = len.saturating_sub(self.partial.len());
+            let (piece, rest) = read[word..].split_at(missing.min(read.len() - word));
+            self.partial.reserve_exact(missing.min(limits::PARTIAL_FRAME_RESERVE_BYTES.max(piece.len())));
+            self.partial.extend_from_slice(piece);
+            if piece.len() < missing {
+                return None;
+            }
+            let bytes = std::mem::take(&mut self.partial);
+            if let Some(end) = self.take_frames(bytes) {
+                return Some(end);
+            }
+            if self.ready {
+                // It has to wait, and what came behind it as well.
+                self.partial.extend_from_slice(rest);
+                return None;
+            }
+            read = rest;
         }
-        let bytes = std::mem::take(&mut self.partial);
-        self.take_frames(bytes)
+        let progress = self.sink.frames(&self.connection, read);
+        self.keep_rest(progress, |consumed| read[consumed..].to_vec())
     }
 
     fn take_frames(&mut self, mut bytes: Vec<u8>) -> Option<End> {

@@ -39,9 +39,9 @@ pub(super) struct RunningBroker {
 impl RunningBroker {
     pub(super) async fn start(config: BrokerConfig) -> Result<Self> {
         let began = Instant::now();
-        preflight::check(&config.store_root)?;
         let store_host = advertised(&config)?;
         let cpus = shard_cpus(&config);
+        preflight::check(&config.store_root, cpus.len())?;
         let settings = Arc::new(Settings::new(&config, store_host));
         let bind = bind_ip("bindAddress", &config.bind_address)?;
         let main_port = Port::take(bind, config.listen_port, "broker", "listenPort")?;

@@ -14,6 +14,7 @@ use rmq_protocol::response_code::ResponseCode;
 
 use super::Request;
 use crate::control::answer::{Answer, Outcome, Refusal};
+use crate::control::changes::RetryTopic;
 use crate::control::clients::{Client, ConsumerWish, TooMany};
 use crate::control::link::{ConnectionId, MetadataChange};
 use crate::control::state::State;
@@ -39,8 +40,18 @@ pub async fn heartbeat(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         peer: request.peer,
         seen_ms: state.now_ms(),
     };
-    for producer in heartbeat.producer_data_set.iter().filter(|producer| !producer.group_name.is_empty()) {
-        state.clients.borrow_mut().join_producer(request.connection, &client, &producer.group_name)?;
+    let no_group = || Refusal::system_error("the heartbeat names a member without its groupName");
+    let producer_groups: Vec<String> = heartbeat
+        .producer_data_set
+        .into_iter()
+        .map(|producer| producer.group_name)
+        .collect::<Option<_>>()
+        .ok_or_else(no_group)?;
+    if heartbeat.consumer_data_set.iter().any(|consumer| consumer.group_name.is_none()) {
+        return Err(no_group());
+    }
+    for group in producer_groups.iter().filter(|group| !group.is_empty()) {
+        state.clients.borrow_mut().join_producer(request.connection, &client, group)?;
     }
     let fingerprint = heartbeat.heartbeat_fingerprint;
     let mut wants_subscriptions = fingerprint == 0;
@@ -48,7 +59,7 @@ pub async fn heartbeat(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         let unit = consumer.unit_mode;
         let wish = wish(consumer, fingerprint, fingerprint != 0 && heartbeat.without_sub);
         let group = wish.group.clone();
-        if group.is_empty() || !state.need_group(&group, unit).await {
+        if group.is_empty() || !state.need_group(&group, Some(RetryTopic { unit })).await {
             continue;
         }
         // Nobody would ever take the membership of a connection away that was closed meanwhile.
@@ -73,7 +84,7 @@ fn wish(consumer: ConsumerData, fingerprint: i32, without_subscriptions: bool) -
     let mut subscriptions = consumer.subscription_data_set;
     subscriptions.retain(|data| !data.topic.is_empty());
     ConsumerWish {
-        group: consumer.group_name,
+        group: consumer.group_name.unwrap_or_default(),
         consume_type: consumer.consume_type,
         message_model: consumer.message_model,
         consume_from_where: consumer.consume_from_where,

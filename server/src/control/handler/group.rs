@@ -27,8 +27,18 @@ pub async fn update_list(state: &Rc<State>, request: &Request<'_>) -> Outcome {
     put(state, configs).await
 }
 
-async fn put(state: &Rc<State>, configs: Vec<SubscriptionGroupConfig>) -> Outcome {
-    for config in &configs {
+async fn put(state: &Rc<State>, mut configs: Vec<SubscriptionGroupConfig>) -> Outcome {
+    for config in &mut configs {
+        // Groups have no attributes that anyone could alter: what is given is unknown, what is known stays.
+        if let Some(key) = config.attributes.keys().next() {
+            return Err(Refusal::system_error(format!(
+                "unsupported key: {}",
+                key.trim_start_matches(['+', '-'])
+            )));
+        }
+        if let Some(known) = state.groups.borrow().find(&config.group_name) {
+            config.attributes.clone_from(&known.attributes);
+        }
         if let Some(problem) = names::group_name_problem(&config.group_name) {
             return Err(Refusal::invalid(problem));
         }
@@ -86,11 +96,12 @@ pub fn all(state: &State, request: &Request<'_>) -> Outcome {
     Ok(Answer::json(&table).field("totalGroupNum", groups.len()))
 }
 
-/// GET_SUBSCRIPTIONGROUP_CONFIG (352).
-pub fn one(state: &State, request: &Request<'_>) -> Outcome {
-    let group = GroupHeader::decode(&request.header.fields)?.group;
+/// GET_SUBSCRIPTIONGROUP_CONFIG (352). As everywhere in Java, who looks for a group makes it, if the settings allow.
+pub async fn one(state: &Rc<State>, request: &Request<'_>) -> Outcome {
+    let group = GroupHeader::decode(&request.header.fields)?.group.cow().into_owned();
+    state.need_group(&group, None).await;
     let groups = state.groups.borrow();
-    match groups.find(&group.cow()) {
+    match groups.find(&group) {
         Some(config) => Ok(Answer::json(&**config)),
         None => Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, "No group in this broker")),
     }

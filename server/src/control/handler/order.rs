@@ -3,17 +3,21 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rmq_protocol::body::{self, LockBatchRequest, LockBatchResponse};
+use rmq_protocol::body::{self, LockBatchRequest, LockBatchResponse, MessageQueue};
 
 use super::Request;
-use crate::control::answer::{Answer, Outcome};
+use crate::control::answer::{Answer, Outcome, Refusal};
 use crate::control::link::MetadataChange;
 use crate::control::state::State;
 
 /// LOCK_BATCH_MQ (41). The list is there even when it is empty.
 pub async fn lock(state: &Rc<State>, request: &Request<'_>) -> Outcome {
-    let LockBatchRequest { consumer_group: group, client_id: client, mq_set: queues, .. } =
-        body::from_slice(request.body)?;
+    let wish = wish(request)?;
+    if wish.queues.is_empty() {
+        return Ok(Answer::json(&LockBatchResponse::default()));
+    }
+    let Wish { group, client, queues } = wish;
+    let group = group.ok_or_else(no_group)?;
     let (held, first) = {
         let mut locks = state.locks.borrow_mut();
         let was_held = locks.is_held(&group);
@@ -28,8 +32,8 @@ pub async fn lock(state: &Rc<State>, request: &Request<'_>) -> Outcome {
 
 /// UNLOCK_BATCH_MQ (42).
 pub async fn unlock(state: &Rc<State>, request: &Request<'_>) -> Outcome {
-    let LockBatchRequest { consumer_group: group, client_id: client, mq_set: queues, .. } =
-        body::from_slice(request.body)?;
+    let Wish { group, client, queues } = wish(request)?;
+    let group = group.ok_or_else(no_group)?;
     let last = {
         let mut locks = state.locks.borrow_mut();
         let was_held = locks.is_held(&group);
@@ -40,6 +44,23 @@ pub async fn unlock(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         publish(state, group).await;
     }
     Ok(Answer::empty())
+}
+
+/// What a client asks for. No group is no fault yet: no queues need none.
+struct Wish {
+    group: Option<String>,
+    client: String,
+    queues: Vec<MessageQueue>,
+}
+
+fn wish(request: &Request<'_>) -> Result<Wish, Refusal> {
+    let body = body::from_slice::<Option<LockBatchRequest>>(request.body)?;
+    let body = body.ok_or_else(|| Refusal::system_error("the request has no body"))?;
+    Ok(Wish { group: body.consumer_group, client: body.client_id, queues: body.mq_set })
+}
+
+fn no_group() -> Refusal {
+    Refusal::system_error("the request has no consumerGroup")
 }
 
 /// What the shards hear is the state at this moment, so the last word is always right.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use rmq_protocol::body::KvTable;
 use rmq_protocol::language::version;
 
+use super::stats;
 use crate::control::answer::{Answer, Outcome};
 use crate::control::link::{ShardAnswer, ShardQuery};
 use crate::control::names;
@@ -101,9 +102,9 @@ pub async fn info(state: &Rc<State>) -> Outcome {
     Ok(Answer::json(&KvTable { table }))
 }
 
-/// `delivered,end` of each level that has delivered something.
-async fn delay_progress(state: &State) -> Vec<(i32, String)> {
-    let levels = state.delays.borrow().rows();
+/// `delivered,end` of each level that ever held a record.
+async fn delay_progress(state: &Rc<State>) -> Vec<(i32, String)> {
+    let levels = stats::present_delay_offsets(state).await.offset_table;
     let query = ShardQuery::QueueRanges { topic: names::SCHEDULE_TOPIC.to_owned() };
     let mut ends = BTreeMap::new();
     for answer in state.query_all(query).await {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use rmq_protocol::body::{
-    ConsumeOffset, ConsumeStats, ConsumerOffsetTable, GroupList, MessageQueue, TopicList, TopicOffset,
-    TopicStats,
+    AllConsumerOffsets, ConsumeOffset, ConsumeStats, DelayOffsetTable, GroupList, MessageQueue, TopicList,
+    TopicOffset, TopicStats,
 };
 use rmq_protocol::headers::{ConsumeStatsHeader, GroupHeader, GroupTopicHeader, TopicHeader};
 use rmq_protocol::response_code::ResponseCode;
@@ -51,20 +51,26 @@ pub async fn consumption(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         .topic_list
         .map(|list| list.cow().split(';').filter(|topic| !topic.is_empty()).map(str::to_owned).collect())
         .unwrap_or_default();
-    let one = header.topic.filter(|topic| !topic.is_empty()).map(|topic| topic.cow().into_owned());
+    let one = header.topic.map(|topic| topic.cow().into_owned()).filter(|topic| !topic.trim().is_empty());
 
     let offsets = group_offsets(state, &group).await;
     let topics: BTreeSet<String> = match (listed.is_empty(), one) {
         (false, _) => listed.iter().cloned().collect(),
         (true, Some(topic)) => BTreeSet::from([topic]),
-        (true, None) => offsets.keys().map(|(topic, _)| topic.clone()).collect(),
+        (true, None) => {
+            let committed = offsets.iter().filter(|(_, offset)| offset.committed.is_some());
+            committed.map(|((topic, _), _)| topic.clone()).collect()
+        }
     };
     let mut table = ConsumeStats::default();
     for topic in topics {
         let Some(queues) = state.topics.borrow().find(&topic).map(|config| config.read_queue_nums) else {
             continue;
         };
-        if listed.is_empty() && has_left(state, &group, &topic) {
+        // Who brings a subscription with each pull does not announce it by heartbeats.
+        let pulls = (0..queues)
+            .any(|queue| offsets.get(&(topic.clone(), queue)).is_some_and(|offset| offset.subscribes));
+        if listed.is_empty() && !pulls && has_left(state, &group, &topic) {
             continue;
         }
         let ranges = queue_ranges(state, &topic).await;
@@ -72,7 +78,7 @@ pub async fn consumption(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         let asked: Vec<_> = (0..queues)
             .map(|queue| {
                 let offset = offsets.get(&(topic.clone(), queue));
-                let committed = offset.map_or(0, |offset| offset.committed.max(0));
+                let committed = offset.and_then(|offset| offset.committed).unwrap_or(0).max(0);
                 let last = ranges.get(&queue).filter(|_| committed > 0).map(|(shard, _)| {
                     let query =
                         ShardQuery::RecordTimestamp { topic: topic.clone(), queue, offset: committed - 1 };
@@ -132,7 +138,7 @@ pub async fn groups_of_topic(state: &Rc<State>, request: &Request<'_>) -> Outcom
 pub async fn topics_of_group(state: &Rc<State>, request: &Request<'_>) -> Outcome {
     let group = GroupHeader::decode(&request.header.fields)?.group.cow().into_owned();
     let offsets = group_offsets(state, &group).await;
-    let committed = offsets.into_iter().filter(|(_, offset)| offset.committed >= 0);
+    let committed = offsets.into_iter().filter(|(_, offset)| offset.committed.is_some());
     let topics: BTreeSet<String> = committed.map(|((topic, _), _)| topic).collect();
     Ok(Answer::json(&TopicList {
         broker_addr: Some(state.settings.address.clone()),
@@ -158,23 +164,31 @@ pub async fn all_offsets(state: &Rc<State>) -> Outcome {
     let mut rows = Vec::new();
     for answer in state.query_all(ShardQuery::AllOffsets).await {
         if let ShardAnswer::Offsets(offsets) = answer {
-            // A group that has only pulled has committed nothing.
-            let committed = offsets.into_iter().filter(|offset| offset.committed >= 0);
-            rows.extend(committed.map(GroupOffset::into_row));
+            rows.extend(offsets.into_iter().filter_map(GroupOffset::into_row));
         }
     }
-    if rows.is_empty() {
-        return Err(Refusal::system_error("No consumer offset in this broker"));
-    }
-    Ok(Answer::json(&ConsumerOffsetTable {
+    let offset_table = offsets::to_table(rows);
+    Ok(Answer::json(&AllConsumerOffsets {
         data_version: state.offsets.borrow().version(),
-        offset_table: offsets::to_table(rows),
+        group_topic_map: offsets::topics_by_group(&offset_table),
+        offset_table: &offset_table,
     }))
 }
 
 /// GET_ALL_DELAY_OFFSET (45).
-pub fn delay_offsets(state: &State) -> Outcome {
-    Ok(Answer::body(state.delays.borrow().body()))
+pub async fn delay_offsets(state: &Rc<State>) -> Outcome {
+    Ok(Answer::json(&present_delay_offsets(state).await))
+}
+
+/// Shards report the delay levels every now and then; whoever looks wants to see them as they are.
+pub async fn present_delay_offsets(state: &Rc<State>) -> DelayOffsetTable {
+    let mut rows = Vec::new();
+    for answer in state.query_all(ShardQuery::DelayOffsets).await {
+        if let ShardAnswer::DelayOffsets(levels) = answer {
+            rows.extend(levels);
+        }
+    }
+    state.delays.borrow().with(rows, state.now_ms())
 }
 
 fn message_queue(state: &State, topic: &str, queue: i32) -> MessageQueue {

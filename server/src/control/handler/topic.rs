@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rmq_protocol::body::{self, TopicConfig, TopicConfigList, TopicConfigTable, TopicList};
 use rmq_protocol::headers::{CreateTopicHeader, GetAllTopicsHeader, TopicHeader};
 use rmq_protocol::response_code::ResponseCode;
+use rmq_protocol::text::Text;
 
 use super::Request;
 use crate::control::answer::{Answer, Outcome, Refusal};
@@ -20,6 +21,7 @@ use crate::control::{names, topic_attributes};
 pub async fn update(state: &Rc<State>, request: &Request<'_>) -> Outcome {
     let header = CreateTopicHeader::decode(&request.header.fields)?;
     let topic = header.topic.cow().into_owned();
+    let topic_filter_type = filter_type(header.topic_filter_type)?;
     admit_name(state, &topic)?;
     let attributes = {
         let topics = state.topics.borrow();
@@ -32,9 +34,7 @@ pub async fn update(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         order: header.order,
         perm: header.perm,
         read_queue_nums: header.read_queue_nums,
-        topic_filter_type: header
-            .topic_filter_type
-            .map_or_else(|| "SINGLE_TAG".to_owned(), |text| text.cow().into_owned()),
+        topic_filter_type,
         topic_name: topic,
         topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
         write_queue_nums: header.write_queue_nums,
@@ -44,11 +44,26 @@ pub async fn update(state: &Rc<State>, request: &Request<'_>) -> Outcome {
 
 /// UPDATE_AND_CREATE_TOPIC_LIST (18).
 pub async fn update_list(state: &Rc<State>, request: &Request<'_>) -> Outcome {
-    let configs = body::from_slice::<TopicConfigList>(request.body)?.topic_config_list;
-    for config in &configs {
+    let mut configs = body::from_slice::<TopicConfigList>(request.body)?.topic_config_list;
+    for config in &mut configs {
         admit_name(state, &config.topic_name)?;
+        let topics = state.topics.borrow();
+        let current = topics.find(&config.topic_name).map(|config| &config.attributes);
+        config.attributes =
+            topic_attributes::alter_by_table(current, &config.attributes).map_err(Refusal::system_error)?;
     }
     put(state, configs).await
+}
+
+fn filter_type(given: Option<Text<'_>>) -> Result<String, Refusal> {
+    let given = given.map(|text| text.cow().into_owned());
+    match given.as_deref() {
+        Some("SINGLE_TAG" | "MULTI_TAG") => Ok(given.unwrap_or_default()),
+        other => {
+            let remark = format!("topicFilterType = [{}] value invalid", other.unwrap_or("null"));
+            Err(Refusal::system_error(remark))
+        }
+    }
 }
 
 async fn put(state: &Rc<State>, configs: Vec<TopicConfig>) -> Outcome {
@@ -81,7 +96,11 @@ fn admit_name(state: &State, topic: &str) -> Result<(), Refusal> {
     if let Some(problem) = names::topic_name_problem(topic) {
         return Err(Refusal::invalid(problem));
     }
-    if is_system_topic(topic, &state.settings) {
+    protect_system_topic(state, topic)
+}
+
+fn protect_system_topic(state: &State, topic: &str) -> Result<(), Refusal> {
+    if state.settings.protect_system_topics && is_system_topic(topic, &state.settings) {
         return Err(Refusal::invalid(format!("The topic[{topic}] is conflict with system topic.")));
     }
     Ok(())
@@ -90,13 +109,12 @@ fn admit_name(state: &State, topic: &str) -> Result<(), Refusal> {
 /// DELETE_TOPIC_IN_BROKER (215): configuration, queues and offsets. The route stays in the name servers until
 /// the tool removes it there.
 pub async fn delete(state: &Rc<State>, request: &Request<'_>) -> Outcome {
-    let topic = TopicHeader::decode(&request.header.fields)?.topic.cow().into_owned();
+    // A missing name is a blank one.
+    let topic = request.header.fields.find("topic").unwrap_or_default().cow().into_owned();
     if topic.trim().is_empty() {
         return Err(Refusal::invalid("The specified topic is blank."));
     }
-    if is_system_topic(&topic, &state.settings) {
-        return Err(Refusal::invalid(format!("The topic[{topic}] is conflict with system topic.")));
-    }
+    protect_system_topic(state, &topic)?;
     let topics = vec![topic.clone()];
     state.change(|reply| Change::DeleteTopics { topics, reply }).await.map_err(Refusal::system_error)?;
     for answer in state.query_all(ShardQuery::DeleteTopic { topic }).await {
