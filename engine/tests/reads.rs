@@ -107,6 +107,19 @@ fn limits_and_filters_hold_in_memory_and_on_disk() {
         assert_eq!(split(&bytes).iter().map(|(n, _)| n % 4).collect::<Vec<_>>(), [2, 2, 2]);
         let (read, bytes) = Rc::clone(&shard).read(queue, QueueOffset(1), limits, |_| false).await.unwrap();
         assert_eq!((read, bytes.len()), (Read::NoneMatched { next: QueueOffset(51) }, 0));
+        // The same when the reader chooses by the record's bytes; those not chosen count for no bound but this one.
+        let is_wanted = |record: &[u8]| split(record)[0].0 % 4 == 2;
+        let (read, bytes) =
+            Rc::clone(&shard).read_where(queue, QueueOffset(1), limits, is_wanted).await.unwrap();
+        assert!(matches!(read, Read::Found { messages: 3, .. }), "{read:?}");
+        assert_eq!(split(&bytes).iter().map(|(n, _)| *n).collect::<Vec<_>>(), [2, 6, 10]);
+        let (read, bytes) =
+            Rc::clone(&shard).read_where(queue, QueueOffset(1), limits, |_| false).await.unwrap();
+        assert_eq!((read, bytes.len()), (Read::NoneMatched { next: QueueOffset(51) }, 0));
+        out.clear();
+        let read = shard.read_cached_where(queue, QueueOffset(190), &limits, is_wanted, &mut out);
+        assert!(matches!(read, CachedRead::Done(Read::Found { messages: 3, .. })), "{read:?}");
+        assert_eq!(split(&out).iter().map(|(n, _)| *n).collect::<Vec<_>>(), [190, 194, 198]);
         // One message comes even if it is too large for the bounds.
         let tiny = ReadLimits { bytes_max: 1, cold_bytes_max: 1, ..limits };
         let (read, _) = Rc::clone(&shard).read(queue, QueueOffset(0), tiny, |_| true).await.unwrap();

@@ -2,6 +2,7 @@
 
 pub mod consumer_offsets;
 pub mod delay_levels;
+pub mod filter;
 pub mod group_commit;
 pub mod long_poll;
 pub mod message;
@@ -9,5 +10,6 @@ pub mod metadata;
 pub mod refusal;
 pub mod retention;
 pub mod retry;
+pub mod sql92;
 pub mod store;
 pub mod topic_name;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub long_polling: bool,
     pub short_polling_ms: u64,
     pub lite_pull: bool,
+    /// Whether SQL92 subscriptions are served.
+    pub property_filter: bool,
     pub read: ReadSettings,
     /// Due time after the store time, by level - 1.
     pub delay_levels: Vec<Duration>,
@@ -74,6 +76,7 @@ impl Settings {
             long_polling: config.long_polling_enable,
             short_polling_ms: config.short_polling_time_ms,
             lite_pull: config.lite_pull_message_enable,
+            property_filter: config.enable_property_filter,
             read: ReadSettings {
                 hot_bytes_max: config.max_transfer_bytes_in_memory,
                 hot_messages_max: config.max_transfer_count_in_memory,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rmq_engine::env::uring::UringEnv;
-use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset};
+use rmq_engine::{LogPosition, Progress as LogProgress, QueueNumber, QueueOffset, ReadLimits};
 use rmq_protocol::frame::Frame;
 use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
 use rmq_protocol::response_code::ResponseCode;
@@ -23,6 +23,7 @@ use rustc_hash::FxHashMap;
 
 use crate::answers::{Answers, ReplyTo};
 use crate::broker::consumer_offsets::ConsumerOffsets;
+use crate::broker::filter::{self, Filter, ParsedExpressions};
 use crate::broker::group_commit::{Completion, GroupCommit};
 use crate::broker::long_poll::{HeldPull, LongPolls};
 use crate::broker::message::StoreOutcome;
@@ -65,7 +66,9 @@ pub struct Shard {
     inbox: Arc<Inbox>,
     /// By the engine's number.
     queues: RefCell<Vec<Option<Rc<Queue>>>>,
-    arrived: RefCell<Vec<(Rc<Queue>, i64)>>,
+    arrived: RefCell<Vec<Arrival>>,
+    /// What SQL92 subscriptions of this shard's pulls say.
+    pub expressions: ParsedExpressions,
     stores: RefCell<FxHashMap<StoreTicket, Rc<Oneshot<StoreOutcome>>>>,
     next_ticket: Cell<u64>,
     read_buffer: Rc<RefCell<Box<[u8]>>>,
@@ -154,6 +157,7 @@ impl Shard {
             inbox,
             queues: RefCell::default(),
             arrived: RefCell::default(),
+            expressions: ParsedExpressions::default(),
             stores: RefCell::default(),
             next_ticket: Cell::new(0),
             read_buffer: Rc::new(RefCell::new(vec![0; limits::SCRATCH_BYTES].into_boxed_slice())),
@@ -309,9 +313,9 @@ impl Shard {
 
     fn watch_log(self: &Rc<Self>) {
         let shard = Rc::downgrade(self);
-        self.engine.on_visible(Rc::new(move |number, _: QueueOffset, filter_code| {
+        self.engine.on_visible(Rc::new(move |number, end: QueueOffset, filter_code| {
             if let Some(shard) = shard.upgrade() {
-                shard.became_visible(number, filter_code);
+                shard.became_visible(number, QueueOffset(end.0 - 1), filter_code);
             }
         }));
         let shard = Rc::downgrade(self);
@@ -322,14 +326,14 @@ impl Shard {
         }));
     }
 
-    fn became_visible(&self, number: QueueNumber, filter_code: i64) {
+    fn became_visible(&self, number: QueueNumber, offset: QueueOffset, filter_code: i64) {
         let queues = self.queues.borrow();
         let Some(Some(queue)) = queues.get(number.0 as usize) else { return };
         if let Some(notify) = &*queue.arrivals.borrow() {
             notify.notify();
         }
         if !queue.held.is_empty() && queue.held.wants(filter_code) {
-            self.arrived.borrow_mut().push((Rc::clone(queue), filter_code));
+            self.arrived.borrow_mut().push(Arrival { queue: Rc::clone(queue), offset, filter_code });
         }
     }
 
@@ -366,8 +370,9 @@ impl Shard {
             if arrived.is_empty() {
                 return;
             }
-            for (queue, filter_code) in arrived {
-                for pull in self.long_polls.take_wanting(&queue, |filter| filter.matches(filter_code)) {
+            for arrival in arrived {
+                let is_wanted = |filter: &Filter| arrival.is_wanted(filter, &self.engine);
+                for pull in self.long_polls.take_wanting(&arrival.queue, is_wanted) {
                     self.pull_again(pull);
                 }
             }
@@ -521,5 +526,29 @@ impl FrameSink for Frames {
     fn batch_done(&self) {
         self.0.forwarding.flush();
         self.0.answers.flush(self.0.now_ms());
+    }
+}
+
+/// A message that became visible in a queue on which pulls wait.
+struct Arrival {
+    queue: Rc<Queue>,
+    offset: QueueOffset,
+    filter_code: i64,
+}
+
+impl Arrival {
+    fn is_wanted(&self, filter: &Filter, engine: &Engine) -> bool {
+        let Filter::Sql92(expression) = filter else { return filter.may_match(self.filter_code) };
+        // A record that memory has lost already counts as wanted: the pull finds out.
+        let mut is_wanted = true;
+        if let Some(number) = self.queue.number() {
+            let one = ReadLimits { messages_max: 1, scan_max: 1, ..ReadLimits::default() };
+            let look = |record: &[u8]| {
+                is_wanted = filter::accepts(expression, record);
+                false
+            };
+            engine.read_cached_where(number, self.offset, &one, look, &mut Vec::new());
+        }
+        is_wanted
     }
 }

@@ -31,13 +31,36 @@ impl<E: Env> Shard<E> {
         queue: QueueNumber,
         from: QueueOffset,
         limits: ReadLimits,
+        filter: impl FnMut(i64) -> bool + 'static,
+    ) -> Result<(Read, Vec<u8>), Error> {
+        self.scan(queue, from, limits, filter, |_| true).await
+    }
+
+    /// The same for a reader that chooses by what is in a record.
+    pub async fn read_where(
+        self: Rc<Self>,
+        queue: QueueNumber,
+        from: QueueOffset,
+        limits: ReadLimits,
+        accepts: impl FnMut(&[u8]) -> bool + 'static,
+    ) -> Result<(Read, Vec<u8>), Error> {
+        self.scan(queue, from, limits, |_| true, accepts).await
+    }
+
+    async fn scan(
+        self: Rc<Self>,
+        queue: QueueNumber,
+        from: QueueOffset,
+        limits: ReadLimits,
         mut filter: impl FnMut(i64) -> bool + 'static,
+        mut accepts: impl FnMut(&[u8]) -> bool + 'static,
     ) -> Result<(Read, Vec<u8>), Error> {
         self.counters.cold_reads.set(self.counters.cold_reads.get() + 1);
         let shard = Rc::clone(&self);
         self.in_reads(async move {
             let mut out = Vec::new();
-            let read = shard.read_anywhere(queue, from.0, &limits, &mut filter, &mut out).await?;
+            let read =
+                shard.read_anywhere(queue, from.0, &limits, &mut filter, &mut accepts, &mut out).await?;
             Ok((read, out))
         })
         .await
@@ -105,6 +128,7 @@ impl<E: Env> Shard<E> {
         from: i64,
         limits: &ReadLimits,
         filter: &mut dyn FnMut(i64) -> bool,
+        accepts: &mut dyn FnMut(&[u8]) -> bool,
         out: &mut Vec<u8>,
     ) -> Result<Read, Error> {
         let (mut messages_max, mut bytes_max) = (limits.messages_max, limits.bytes_max);
@@ -129,7 +153,8 @@ impl<E: Env> Shard<E> {
                 Err(error) => return self.gone_or(error, queue, found.segment(), from, at, messages),
             };
             if filter(entry.filter_code()) {
-                let bytes = out.len() as u64 + u64::from(entry.len);
+                let start = out.len();
+                let bytes = start as u64 + u64::from(entry.len);
                 let over = |bytes_max: u32| bytes > u64::from(bytes_max);
                 if messages > 0 && over(bytes_max) {
                     break;
@@ -152,7 +177,11 @@ impl<E: Env> Shard<E> {
                         }
                     }
                 }
-                messages += 1;
+                if accepts(&out[start..]) {
+                    messages += 1;
+                } else {
+                    out.truncate(start);
+                }
             }
             at += 1;
         }

@@ -46,7 +46,31 @@ impl<E: Env> Shard<E> {
         queue: QueueNumber,
         from: QueueOffset,
         limits: &ReadLimits,
+        filter: impl FnMut(i64) -> bool,
+        out: &mut Vec<u8>,
+    ) -> CachedRead {
+        self.scan_cached(queue, from, limits, filter, |_| true, out)
+    }
+
+    /// The same for a reader that chooses by what is in a record.
+    pub fn read_cached_where(
+        &self,
+        queue: QueueNumber,
+        from: QueueOffset,
+        limits: &ReadLimits,
+        accepts: impl FnMut(&[u8]) -> bool,
+        out: &mut Vec<u8>,
+    ) -> CachedRead {
+        self.scan_cached(queue, from, limits, |_| true, accepts, out)
+    }
+
+    fn scan_cached(
+        &self,
+        queue: QueueNumber,
+        from: QueueOffset,
+        limits: &ReadLimits,
         mut filter: impl FnMut(i64) -> bool,
+        mut accepts: impl FnMut(&[u8]) -> bool,
         out: &mut Vec<u8>,
     ) -> CachedRead {
         let queues = self.queues.borrow();
@@ -72,9 +96,11 @@ impl<E: Env> Shard<E> {
                     let Some(record) = log.tail.slice(run.segment, entry.position, entry.len) else {
                         break 'runs;
                     };
-                    out.extend_from_slice(record);
-                    bytes = more;
-                    messages += 1;
+                    if accepts(record) {
+                        out.extend_from_slice(record);
+                        bytes = more;
+                        messages += 1;
+                    }
                 }
                 at += 1;
             }

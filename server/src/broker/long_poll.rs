@@ -8,19 +8,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::answers::ReplyTo;
+use crate::broker::filter::Filter;
 use crate::broker::metadata::Queue;
 use crate::limits;
 use crate::net::executor::Notify;
-
-/// Which filter codes a subscription wants; `None` wants everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagFilter(pub Option<Box<[i64]>>);
-
-impl TagFilter {
-    pub fn matches(&self, filter_code: i64) -> bool {
-        self.0.as_ref().is_none_or(|codes| codes.contains(&filter_code))
-    }
-}
 
 pub struct HeldPull {
     id: u64,
@@ -28,7 +19,7 @@ pub struct HeldPull {
     from: i64,
     pub to: ReplyTo,
     pub frame: Box<[u8]>,
-    pub filter: TagFilter,
+    pub filter: Filter,
 }
 
 /// A pull that shall be held.
@@ -37,7 +28,7 @@ pub struct Waiting<'a> {
     /// Offset of the first message it wants.
     pub from: i64,
     pub frame: &'a [u8],
-    pub filter: TagFilter,
+    pub filter: Filter,
     pub deadline_ms: u64,
 }
 
@@ -51,7 +42,7 @@ impl HeldPulls {
     }
 
     pub fn wants(&self, filter_code: i64) -> bool {
-        self.0.borrow().iter().any(|pull| pull.filter.matches(filter_code))
+        self.0.borrow().iter().any(|pull| pull.filter.may_match(filter_code))
     }
 }
 
@@ -97,7 +88,7 @@ impl LongPolls {
     }
 
     /// Takes the pulls of a queue that want one of the arrived messages; `arrived` tells.
-    pub fn take_wanting(&self, queue: &Queue, arrived: impl Fn(&TagFilter) -> bool) -> Vec<HeldPull> {
+    pub fn take_wanting(&self, queue: &Queue, arrived: impl Fn(&Filter) -> bool) -> Vec<HeldPull> {
         self.take(queue, |pull| arrived(&pull.filter))
     }
 

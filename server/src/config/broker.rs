@@ -57,6 +57,7 @@ typed! {
         long_polling_enable: bool = "longPollingEnable",
         short_polling_time_ms: u64 = "shortPollingTimeMills",
         lite_pull_message_enable: bool = "litePullMessageEnable",
+        enable_property_filter: bool = "enablePropertyFilter",
         max_transfer_bytes_in_memory: u32 = "maxTransferBytesOnMessageInMemory",
         max_transfer_count_in_memory: u32 = "maxTransferCountOnMessageInMemory",
         max_transfer_bytes_in_disk: u32 = "maxTransferBytesOnMessageInDisk",
@@ -462,7 +463,7 @@ mod tests {
             assert!(matches!(resolve(text), Err(ConfigError::Refused { .. })), "{text}");
         }
         let (_, warnings) =
-            resolve("enablePropertyFilter=true\ntransactionTimeOut=6000\nmetricsExporterType=PROM").unwrap();
+            resolve("slaveReadEnable=true\ntransactionTimeOut=6000\nmetricsExporterType=PROM").unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings.iter().all(|warning| matches!(warning, Warning::NotBuilt { .. })));
     }

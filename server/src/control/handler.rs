@@ -60,7 +60,7 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::HEART_BEAT => client::heartbeat(state, request).await,
         RequestCode::UNREGISTER_CLIENT => client::unregister(state, request).await,
         RequestCode::GET_CONSUMER_LIST_BY_GROUP => client::consumer_ids(state, request),
-        RequestCode::CHECK_CLIENT_CONFIG => client::check_config(request),
+        RequestCode::CHECK_CLIENT_CONFIG => client::check_config(state, request),
         RequestCode::GET_CONSUMER_CONNECTION_LIST => client::consumer_connections(state, request),
         RequestCode::GET_PRODUCER_CONNECTION_LIST => client::producer_connections(state, request),
         RequestCode::GET_ALL_PRODUCER_INFO => client::all_producers(state),

@@ -38,6 +38,8 @@ pub struct ControlSettings {
     pub delay_offsets_flush_ms: u64,
     pub client_expiry_ms: i64,
     pub notify_consumers: bool,
+    /// Whether SQL92 subscriptions are served.
+    pub property_filter: bool,
     pub start_accept_send_ms: i64,
     pub log_dir: PathBuf,
     /// Every configuration key in effect, sorted, as code 26 lists them.
@@ -80,6 +82,7 @@ impl From<&BrokerConfig> for ControlSettings {
             delay_offsets_flush_ms: config.flush_delay_offset_interval_ms,
             client_expiry_ms: i64::try_from(config.channel_expired_timeout_ms).unwrap_or(i64::MAX),
             notify_consumers: config.notify_consumer_ids_changed_enable,
+            property_filter: config.enable_property_filter,
             start_accept_send_ms: config.start_accept_send_request_ms,
             log_dir: config.commit_log_dir.clone(),
             all_keys: config.all.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
@@ -117,6 +120,7 @@ impl ControlSettings {
             delay_offsets_flush_ms: 10_000,
             client_expiry_ms: 120_000,
             notify_consumers: true,
+            property_filter: false,
             start_accept_send_ms: 0,
             all_keys: vec![("brokerName".to_owned(), "broker-a".to_owned())],
         }

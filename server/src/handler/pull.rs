@@ -14,7 +14,8 @@ use rmq_protocol::writer::FrameWriter;
 use super::{Handled, Origin, StateGuard, await_group, elsewhere, text};
 use crate::answers::ReplyTo;
 use crate::broker::consumer_offsets::Pulled;
-use crate::broker::long_poll::{HeldPull, TagFilter, Waiting};
+use crate::broker::filter::{self, Filter};
+use crate::broker::long_poll::{HeldPull, Waiting};
 use crate::broker::metadata::Queue;
 use crate::broker::refusal::{Forbidden, Refusal};
 use crate::control::link::{MessageModel, SubscriptionGroupConfig};
@@ -33,7 +34,7 @@ struct Pull {
     queue: Rc<Queue>,
     from: i64,
     messages_max: u32,
-    filter: TagFilter,
+    filter: Filter,
     /// The filter is the request's own, not that of a heartbeat.
     subscribes: bool,
     topic_sys_flag: i32,
@@ -146,7 +147,7 @@ fn check(
     let filter = if header.sys_flag & SUBSCRIPTION != 0 {
         let expression_type = header.expression_type.map(text);
         let expression = header.subscription.map(text);
-        tag_filter(expression_type.as_deref(), expression.as_deref().unwrap_or(""))?
+        own_filter(shard, expression_type.as_deref(), expression.as_deref().unwrap_or(""))?
     } else {
         subscribed_filter(shard, &group, &group_name, &topic_name, header.subscription_version)?
     };
@@ -180,7 +181,7 @@ fn subscribed_filter(
     group_name: &str,
     topic_name: &str,
     request_version: Option<i64>,
-) -> Result<TagFilter, Refusal> {
+) -> Result<Filter, Refusal> {
     let not_exist = |remark: &'static str| Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark);
     let Some(known) = shard.metadata.subscriptions(group_name) else {
         return Err(not_exist("the consumer's group info not exist"));
@@ -199,12 +200,17 @@ fn subscribed_filter(
         ));
     }
     if !is_tag(&subscription.expression_type) {
-        return Err(no_filter(&subscription.expression_type));
+        check_kind(shard, &subscription.expression_type)?;
+        return shard.expressions.parse(&subscription.expression).map(Filter::Sql92).map_err(|error| {
+            // Java keeps no filter of an expression that it cannot parse, and knows no more here.
+            let remark = "The broker's consumer filter data is not exist!Your expression may be wrong!";
+            Refusal::new(ResponseCode::FILTER_DATA_NOT_EXIST, format!("{remark} {error}"))
+        });
     }
     if subscription.codes.is_empty() {
-        return tag_filter(None, &subscription.expression);
+        return tag_filter(&subscription.expression);
     }
-    Ok(TagFilter(Some(subscription.codes.iter().map(|&code| i64::from(code)).collect())))
+    Ok(Filter::Tags(subscription.codes.iter().map(|&code| i64::from(code)).collect()))
 }
 
 fn is_tag(expression_type: &str) -> bool {
@@ -216,24 +222,38 @@ fn no_filter(expression_type: &str) -> Refusal {
     Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
 }
 
-fn tag_filter(expression_type: Option<&str>, expression: &str) -> Result<TagFilter, Refusal> {
-    let unparsed = || {
-        let remark = "parse the consumer's subscription failed";
-        Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, remark)
-    };
-    if let Some(kind) = expression_type.filter(|kind| !is_tag(kind)) {
-        return Err(if expression.is_empty() { unparsed() } else { no_filter(kind) });
+/// Kinds other than tags: SQL92, when the broker is set to it.
+fn check_kind(shard: &Shard, expression_type: &str) -> Result<(), Refusal> {
+    let is_known = shard.settings.property_filter && expression_type == "SQL92";
+    if is_known { Ok(()) } else { Err(no_filter(expression_type)) }
+}
+
+const UNPARSED: &str = "parse the consumer's subscription failed";
+
+/// The subscription that the request itself brings.
+fn own_filter(shard: &Shard, expression_type: Option<&str>, expression: &str) -> Result<Filter, Refusal> {
+    let Some(kind) = expression_type.filter(|kind| !is_tag(kind)) else { return tag_filter(expression) };
+    let unparsed = |remark| Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, remark);
+    if expression.is_empty() {
+        return Err(unparsed(UNPARSED.to_owned()));
     }
+    check_kind(shard, kind)?;
+    // Java's broker, run without assertions, delivers everything then; nobody can want that.
+    let parsed = shard.expressions.parse(expression);
+    parsed.map(Filter::Sql92).map_err(|error| unparsed(format!("{UNPARSED}: {error}")))
+}
+
+fn tag_filter(expression: &str) -> Result<Filter, Refusal> {
     if expression.is_empty() || expression == "*" {
-        return Ok(TagFilter(None));
+        return Ok(Filter::All);
     }
     // Java splits at the bars and drops empty pieces at the end; with none left it gives up.
     if expression.split("||").all(str::is_empty) {
-        return Err(unparsed());
+        return Err(Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, UNPARSED));
     }
     let tags = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
     // Blank tags only are no tag at all: as in Java nothing matches then.
-    Ok(TagFilter(Some(tags.map(|tag| i64::from(java_hash(tag))).collect())))
+    Ok(Filter::Tags(tags.map(|tag| i64::from(java_hash(tag))).collect()))
 }
 
 fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
@@ -268,8 +288,14 @@ fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
     let from = QueueOffset(pull.from);
     let mut records = shard.scratch.records.take();
     records.clear();
-    let filter = &pull.filter;
-    let cached = shard.engine.read_cached(number, from, &limits, |code| filter.matches(code), &mut records);
+    let cached = match &pull.filter {
+        Filter::Sql92(expression) => {
+            limits.scan_max = filter::scan_max(expression, SCAN_MAX);
+            let accepts = |record: &[u8]| filter::accepts(expression, record);
+            shard.engine.read_cached_where(number, from, &limits, accepts, &mut records)
+        }
+        tags => shard.engine.read_cached(number, from, &limits, |code| tags.may_match(code), &mut records),
+    };
     match cached {
         CachedRead::Done(read) => {
             let outcome = outcome(shard, &pull, read);
@@ -323,9 +349,16 @@ async fn cold_read(shard: &Rc<Shard>, pull: Pull, limits: ReadLimits, frame: &[u
         let gone = Outcome::at(ResponseCode::PULL_NOT_FOUND, "NO_MATCHED_LOGIC_QUEUE", 0);
         return finish(shard, &pull, gone, &[]);
     };
-    let filter = pull.filter.clone();
     let engine = Rc::clone(&shard.engine);
-    match engine.read(number, QueueOffset(pull.from), limits, move |code| filter.matches(code)).await {
+    let from = QueueOffset(pull.from);
+    let read = match pull.filter.clone() {
+        Filter::Sql92(expression) => {
+            let accepts = move |record: &[u8]| filter::accepts(&expression, record);
+            engine.read_where(number, from, limits, accepts).await
+        }
+        tags => engine.read(number, from, limits, move |code| tags.may_match(code)).await,
+    };
+    match read {
         Ok((read, records)) => {
             let outcome = outcome(shard, &pull, read);
             conclude(shard, pull, outcome, records, frame);
@@ -445,17 +478,16 @@ mod tests {
 
     #[test]
     fn tags_are_split_trimmed_and_hashed() {
-        let filter = tag_filter(Some("TAG"), " TagA ||TagB|| ").expect("legal");
-        assert!(filter.matches(2_598_919) && filter.matches(2_598_920));
-        assert!(!filter.matches(0));
-        assert_eq!(tag_filter(None, "*").expect("legal"), TagFilter(None));
-        assert!(tag_filter(Some("SQL92"), "a > 1").is_err());
+        let filter = tag_filter(" TagA ||TagB|| ").expect("legal");
+        assert!(filter.may_match(2_598_919) && filter.may_match(2_598_920));
+        assert!(!filter.may_match(0));
+        assert_eq!(tag_filter("*").expect("legal"), Filter::All);
         for blank in [" ", " || "] {
-            let nothing = tag_filter(None, blank).expect("legal");
-            assert!(!nothing.matches(0) && !nothing.matches(2_598_919), "{blank:?}");
+            let nothing = tag_filter(blank).expect("legal");
+            assert!(!nothing.may_match(0) && !nothing.may_match(2_598_919), "{blank:?}");
         }
-        for (kind, unparsed) in [(None, "||"), (None, "||||"), (Some("SQL92"), "")] {
-            let code = tag_filter(kind, unparsed).expect_err("illegal").code;
+        for unparsed in ["||", "||||"] {
+            let code = tag_filter(unparsed).expect_err("illegal").code;
             assert_eq!(code, ResponseCode::SUBSCRIPTION_PARSE_FAILED, "{unparsed:?}");
         }
     }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rmq_protocol::body::{
     self, CheckClientBody, Connection, ConsumerConnection, ConsumerData, ConsumerList, ProducerConnection,
-    ProducerInfo, ProducerTable,
+    ProducerInfo, ProducerTable, SubscriptionData,
 };
 use rmq_protocol::headers::{ConsumerGroupHeader, ProducerGroupHeader, UnregisterClientHeader};
 use rmq_protocol::language::Language;
 use rmq_protocol::response_code::ResponseCode;
 
 use super::Request;
+use crate::broker::sql92::{Expression, SyntaxError};
 use crate::control::answer::{Answer, Outcome, Refusal};
 use crate::control::changes::RetryTopic;
 use crate::control::clients::{Client, ConsumerWish, TooMany};
@@ -118,14 +119,20 @@ pub fn consumer_ids(state: &State, request: &Request<'_>) -> Outcome {
 }
 
 /// CHECK_CLIENT_CONFIG (46).
-pub fn check_config(request: &Request<'_>) -> Outcome {
+pub fn check_config(state: &State, request: &Request<'_>) -> Outcome {
     if request.body.is_empty() {
         return Ok(Answer::empty());
     }
     let body: CheckClientBody = body::from_slice(request.body)?;
-    let kind = body.subscription_data.expression_type;
+    let SubscriptionData { expression_type: kind, sub_string: expression, .. } = body.subscription_data;
     if kind == "TAG" || kind.is_empty() {
         return Ok(Answer::empty());
+    }
+    if state.settings.property_filter && kind == "SQL92" {
+        let unparsed = |error: SyntaxError| {
+            Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, format!("Invalid MessageSelector. {error}"))
+        };
+        return Expression::parse(&expression).map(|_| Answer::empty()).map_err(unparsed);
     }
     Err(Refusal::system_error(format!("The broker does not support consumer to filter message by {kind}")))
 }
