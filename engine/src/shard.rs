@@ -186,7 +186,7 @@ impl<E: Env> Shard<E> {
                 (file, found.end)
             }
             None => {
-                let number = shared.take_number(&env).await?;
+                let number = shared.take_number(&env, index).await?;
                 let base_ms = env.wall_ms().max(seed.last_ms);
                 let header =
                     preparer::header(&options, store_id, index, epoch, number, seed.previous, base_ms);

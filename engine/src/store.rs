@@ -149,6 +149,14 @@ impl Store {
         let Recovery { memory, queues, number_high, last_ms, .. } = recovery;
         let shared_queues = divide(queues, shards, owner);
         let shared = Arc::new(Shared::new(&dir, superblock, old.number_high));
+        if old.shards as usize == shards {
+            for (shard, log) in &logs {
+                let spare = log.spare.iter().map(|header| header.number);
+                let own = log.sealed.iter().map(|sealed| sealed.number).chain(spare);
+                own.chain(log.active.iter().map(|active| active.number))
+                    .for_each(|number| shared.remember_writer(number, *shard as usize));
+            }
+        }
         let mut seeds = Vec::new();
         for (index, queues) in shared_queues.into_iter().enumerate() {
             let sealed_here = |shard: u32| shard as usize % shards == index;

@@ -10,6 +10,7 @@
 //! was. Facts that later files depend on are written twice, so that one damaged slot is outlived. Everything here is durable before anything on disk depends on it: an epoch before the first frame
 //! that carries it, a number before the file that is named by it, a generation after the maps that it names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,6 +150,8 @@ struct State {
     next_number: u64,
     /// Segments deleted while the store runs, for shards that read queues out of another shard's log.
     deleted: Vec<u64>,
+    /// Whose log a segment belongs to, of those written with this number of shards.
+    writers: BTreeMap<u64, usize>,
 }
 
 const WRITER_WAIT_US: u64 = 500;
@@ -156,7 +159,8 @@ const WRITER_WAIT_US: u64 = 500;
 impl Shared {
     /// Numbers from `next_number` on were never given; the superblock on disk is the one given.
     pub fn new(dir: &Path, superblock: Superblock, next_number: u64) -> Self {
-        let state = Mutex::new(State { superblock, next_number, deleted: Vec::new() });
+        let state =
+            Mutex::new(State { superblock, next_number, deleted: Vec::new(), writers: BTreeMap::new() });
         Self { dir: dir.to_owned(), state, writing: AtomicBool::new(false) }
     }
 
@@ -165,14 +169,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// A segment number that was never given before and never will be again.
-    pub async fn take_number<E: Env>(&self, env: &E) -> Result<u64, Error> {
+    /// A segment number for a shard's log that was never given before and never will be again.
+    pub async fn take_number<E: Env>(&self, env: &E, shard: usize) -> Result<u64, Error> {
         loop {
             {
                 let mut state = self.state();
                 if state.next_number < state.superblock.number_high {
+                    let number = state.next_number;
                     state.next_number += 1;
-                    return Ok(state.next_number - 1);
+                    state.writers.insert(number, shard);
+                    return Ok(number);
                 }
             }
             self.update(env, |superblock| superblock.number_high += NUMBER_RUN).await?;
@@ -195,7 +201,18 @@ impl Shared {
     }
 
     pub fn announce_deleted(&self, segment: u64) {
-        self.state().deleted.push(segment);
+        let mut state = self.state();
+        state.deleted.push(segment);
+        state.writers.remove(&segment);
+    }
+
+    /// A segment of an earlier start belongs to this shard's log.
+    pub fn remember_writer(&self, segment: u64, shard: usize) {
+        self.state().writers.insert(segment, shard);
+    }
+
+    pub fn writer_of(&self, segment: u64) -> Option<usize> {
+        self.state().writers.get(&segment).copied()
     }
 
     /// Segments deleted since the caller's cursor.

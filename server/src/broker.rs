@@ -1,4 +1,4 @@
-//! What the broker decides on one shard: topics, queues, offsets, long polling, retry, delay.
+//! What the broker decides on one shard: topics, queues, offsets, long polling, retry, delay, transactions.
 
 pub mod consumer_offsets;
 pub mod delay_levels;
@@ -13,3 +13,4 @@ pub mod retry;
 pub mod sql92;
 pub mod store;
 pub mod topic_name;
+pub mod transactions;

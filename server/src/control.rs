@@ -33,7 +33,7 @@ pub(crate) mod test_dir;
 mod topic_attributes;
 pub mod topics;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ impl Control {
         let files = StateFiles::in_dir(&settings.config_dir);
         let now_ms = state::now_ms();
         let mut topics = files.topics.load(TopicTable::parse)?.unwrap_or_default();
-        if topics.add_system_topics(&settings, now_ms) {
+        if topics.add_system_topics(&settings, links.shards(), now_ms) {
             files.topics.save(&topics.to_file())?;
         }
         let mut groups = files.groups.load(GroupTable::parse)?.unwrap_or_default();
@@ -122,6 +122,7 @@ impl Control {
             changes: ChangeQueue::default(),
             serving: Serving::default(),
             saving_offsets: tokio::sync::Mutex::new(()),
+            next_producer: Cell::new(0),
             started_ms: now_ms,
         });
         let initial = InitialState { metadata: state.metadata(), offsets: initial_offsets, delay_offsets };
@@ -227,6 +228,10 @@ async fn take(state: &Rc<State>, message: ToControl) {
             state.offsets.borrow_mut().report(shard, table, state.now_ms());
         }
         ToControl::DelayOffsets { rows } => state.delays.borrow_mut().report(rows, state.now_ms()),
+        ToControl::CheckTransactions { checks, reply } => {
+            push::check_transactions(state, checks);
+            reply(());
+        }
         ToControl::Shutdown { .. } => unreachable!("the loop ends at it"),
     }
 }

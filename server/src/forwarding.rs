@@ -3,10 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::control::link::ConnectionId;
+use crate::handler::Origin;
 use crate::limits;
 use crate::mesh::{Forwarded, Inbox, MeshMessage};
+use crate::net::executor;
+use crate::shard::Shard;
+
+const CREDIT_WAIT: Duration = Duration::from_millis(1);
 
 pub struct Forwarding {
     shard: usize,
@@ -80,6 +86,30 @@ impl Forwarding {
     /// Sends a message that needs no credit: its sender bounds it.
     pub fn send(&self, to: usize, message: MeshMessage) {
         self.peers[to].inbox.push(message);
+    }
+}
+
+/// A request that must be read further before it is known whose it is; already counted as deferred.
+pub struct Lasting {
+    connection: ConnectionId,
+    peer: SocketAddr,
+    vip: bool,
+    frame: Vec<u8>,
+}
+
+impl Lasting {
+    pub fn of(origin: &Origin<'_>) -> Self {
+        let Origin { connection, peer, vip, raw, .. } = *origin;
+        Self { connection, peer, vip, frame: raw.to_vec() }
+    }
+
+    /// Waits for a credit; the other shard then answers.
+    pub async fn forward(self, shard: &Shard, to: usize) {
+        let forwarding = &shard.forwarding;
+        while !forwarding.add(to, self.connection, self.peer, self.vip, &self.frame) {
+            executor::sleep(CREDIT_WAIT).await;
+        }
+        forwarding.flush();
     }
 }
 

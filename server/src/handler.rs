@@ -22,9 +22,11 @@ use crate::mesh::{Forwarded, MeshMessage, Verdict};
 use crate::net::connection::{Connection, Progress};
 use crate::shard::Shard;
 
+pub mod end_transaction;
 pub mod offsets;
 pub mod pull;
 pub mod queries;
+pub mod resume_check;
 pub mod send;
 pub mod send_back;
 pub mod view;
@@ -127,6 +129,8 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(shard, origin, frame),
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
+        RequestCode::END_TRANSACTION => end_transaction::end(shard, origin, frame),
+        RequestCode::RESUME_CHECK_HALF_MESSAGE => resume_check::resume_check(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),
         _ if shard.control.is_full() => Err(Refusal::new(
             ResponseCode::SYSTEM_BUSY,
@@ -189,7 +193,11 @@ pub fn elsewhere(
     topic: &str,
     queue: i32,
 ) -> Option<Handled> {
-    let owner = shard.ownership.owner(topic, queue);
+    to_shard(shard, origin, header, shard.ownership.owner(topic, queue))
+}
+
+/// The same for a request of which something else says where it belongs.
+pub fn to_shard(shard: &Shard, origin: &Origin<'_>, header: &Header<'_>, owner: usize) -> Option<Handled> {
     if owner == shard.index {
         return None;
     }

@@ -30,10 +30,24 @@ pub const HELD_FRAME_BYTES_MAX: usize = 64 * 1024;
 pub const COLD_READS_WAITING_MAX: usize = 65_536;
 /// Rows of consumer offsets a shard keeps; a commit for one more is refused.
 pub const CONSUMER_OFFSETS_MAX: usize = 4 << 20;
+/// Chunks of outcomes from the oldest open transaction of a half queue to its newest (8 KiB each where something has
+/// ended, so 256 MiB at most); one half message more is refused SYSTEM_BUSY.
+pub const HALF_WINDOW_CHUNKS_MAX: usize = 32_768;
+/// Chunks that are remembered though all in them has ended, for producers that end a transaction once more; an end of an
+/// older one is refused. A start reads the op records of that many.
+pub const OUTCOME_CHUNKS_REMEMBERED: usize = 16;
+/// Half messages checked side by side: what is on its way to producers at a time.
+pub const CHECKS_AT_ONCE: u32 = 256;
+pub const CHECK_BATCH_BYTES: u32 = 1 << 20;
+/// Ends of transactions that wait for the disk; one more is answered SYSTEM_BUSY.
+pub const COLD_ENDS_WAITING_MAX: usize = COLD_READS_WAITING_MAX;
 /// Longest wait for accepted work when the server stops, in milliseconds.
 pub const DRAIN_MS: u64 = 3_000;
 
 const _: () = assert!(ANSWER_BUFFER_BYTES_MAX > ANSWER_BUFFER_HIGH_WATER_BYTES + FRAME_SIZE_MAX);
 const _: () = assert!(ANSWER_BUFFER_HIGH_WATER_BYTES > SCRATCH_BYTES);
 const _: () = assert!(HELD_FRAME_BYTES_MAX < SCRATCH_BYTES);
+const _: () = assert!(OUTCOME_CHUNKS_REMEMBERED < HALF_WINDOW_CHUNKS_MAX);
+// A batch of checks fits into what a client may leave unread before the next is held back.
+const _: () = assert!((CHECK_BATCH_BYTES as usize) < ANSWER_BUFFER_HIGH_WATER_BYTES);
 const _: () = assert!(COLD_READS_WAITING_MAX >= REQUESTS_IN_FLIGHT_MAX as usize);

@@ -26,6 +26,10 @@ impl ShardLinks for MeshLinks {
         self.inboxes[to.shard as usize].push(MeshMessage::FromControl { connection: to, frame });
     }
 
+    fn check(&self, producer: ConnectionId, frame: Vec<u8>) {
+        self.inboxes[producer.shard as usize].push(MeshMessage::Check { connection: producer, frame });
+    }
+
     fn close(&self, connection: ConnectionId) {
         self.inboxes[connection.shard as usize].push(MeshMessage::CloseConnection { connection });
     }

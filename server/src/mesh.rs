@@ -76,6 +76,11 @@ pub enum MeshMessage {
         connection: ConnectionId,
         frame: Vec<u8>,
     },
+    /// CHECK_TRANSACTION_STATE, for a producer that keeps up.
+    Check {
+        connection: ConnectionId,
+        frame: Vec<u8>,
+    },
     CloseConnection {
         connection: ConnectionId,
     },

@@ -32,7 +32,18 @@ pub struct Settings {
     /// Due time after the store time, by level - 1.
     pub delay_levels: Vec<Duration>,
     pub retention: RetentionSettings,
-    pub reject_transactions: bool,
+    pub transactions: TransactionSettings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionSettings {
+    /// Half messages are refused.
+    pub reject: bool,
+    /// Age at which the producer of a half message is first asked.
+    pub timeout_ms: i64,
+    pub check_interval: Duration,
+    /// A half message that was asked about so often is set aside.
+    pub check_max: i32,
 }
 
 /// Most bytes and messages of one pull, from memory and from disk.
@@ -97,7 +108,12 @@ impl Settings {
                 disk_ratio_force: f64::from(config.disk_clean_forcibly_percent) / 100.0,
                 force: config.clean_file_forcibly_enable,
             },
-            reject_transactions: config.reject_transaction_message,
+            transactions: TransactionSettings {
+                reject: config.reject_transaction_message,
+                timeout_ms: config.transaction_timeout_ms,
+                check_interval: Duration::from_millis(config.transaction_check_interval_ms.max(1)),
+                check_max: config.transaction_check_max,
+            },
         }
     }
 }

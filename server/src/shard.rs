@@ -1,7 +1,7 @@
 //! One shard: a pinned executor that owns connections, whole queues and their log.
 //!
 //! Everything here is plain single-threaded state. The tasks of a shard are: one per connection, the inbox,
-//! the deadlines, and a delay level each; the engine has its own flusher and background tasks.
+//! the deadlines, a delay level each, and the check of transactions; the engine has its own flusher and background tasks.
 //! Not here: what a request means (`handler`), what the broker decides (`broker`).
 
 mod upkeep;
@@ -29,6 +29,7 @@ use crate::broker::long_poll::{HeldPull, LongPolls};
 use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
+use crate::broker::transactions::{self, Transactions};
 use crate::broker::{delay_levels, retention, store};
 use crate::control::link::{ControlLink, ToControl};
 use crate::forwarding::Forwarding;
@@ -63,6 +64,7 @@ pub struct Shard {
     /// A copy of the offset table is being made, or was overtaken: see `upkeep`.
     offsets_copy: Cell<OffsetsCopy>,
     pub delay: delay_levels::DelayLevels,
+    pub transactions: Transactions,
     inbox: Arc<Inbox>,
     /// By the engine's number.
     queues: RefCell<Vec<Option<Rc<Queue>>>>,
@@ -103,6 +105,11 @@ pub struct Counters {
     pub bytes_got: Cell<u64>,
     pub pulls_found: Cell<u64>,
     pub pulls_missed: Cell<u64>,
+    pub transactions_committed: Cell<u64>,
+    pub transactions_rolled_back: Cell<u64>,
+    /// Producers were asked.
+    pub transactions_checked: Cell<u64>,
+    pub transactions_set_aside: Cell<u64>,
 }
 
 /// Adds to a counter.
@@ -154,6 +161,7 @@ impl Shard {
             disk_ratio: Cell::new(0.0),
             offsets_copy: Cell::new(OffsetsCopy::None),
             delay: delay_levels::DelayLevels::new(parts.delay_offsets),
+            transactions: Transactions::new(parts.ownership, parts.index),
             inbox,
             queues: RefCell::default(),
             arrived: RefCell::default(),
@@ -176,6 +184,7 @@ impl Shard {
         executor::spawn(Rc::clone(&shard).watch_deadlines());
         executor::spawn(Rc::clone(&shard).persist_offsets());
         executor::spawn(retention::run(Rc::clone(&shard)));
+        executor::spawn(transactions::check_regularly(Rc::clone(&shard)));
         shard
     }
 
@@ -444,6 +453,13 @@ impl Shard {
                     asker.answered_by_control();
                 }
                 self.answers.append(connection, 0, |out| out.extend_from_slice(&frame));
+            }
+            MeshMessage::Check { connection, frame } => {
+                // Who does not read is asked again at the next check; it would be closed for what it has not read.
+                if let Some(producer) = self.answers.find(connection).filter(|producer| producer.keeps_up()) {
+                    drop(producer);
+                    self.answers.append(connection, 0, |out| out.extend_from_slice(&frame));
+                }
             }
             MeshMessage::CloseConnection { connection } => {
                 if let Some(connection) = self.answers.find(connection) {

@@ -11,6 +11,9 @@ use crate::log::{Log, Pending};
 use crate::offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
 use crate::queue::Queue;
 
+/// Longer than it takes to append what was reserved.
+const ROOM_MS: i64 = 60_000;
+
 /// A record to come: the engine makes room, the caller's closure fills it.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordPlan {
@@ -99,6 +102,39 @@ impl<E: Env> Shard<E> {
             end,
             store_timestamp_ms: now_ms,
         })
+    }
+
+    /// Makes room for frames of one record each, so that appending exactly these right after cannot fail, and that
+    /// they follow each other within one segment: after a crash a prefix of them is there.
+    pub fn reserve(&self, records: &[u32]) -> Result<(), AppendError> {
+        self.check_running()?;
+        let bytes: usize = records.iter().map(|&len| frame::frame_len(len as usize)).sum();
+        let unwritten = self.counters.bytes_appended.get() - self.counters.bytes_written.get();
+        if unwritten + bytes as u64 > self.options.unflushed_bytes_max {
+            return Err(AppendError::Busy);
+        }
+        let log = &mut *self.log.borrow_mut();
+        let now_ms = self.env.wall_ms().max(log.last_ms);
+        // The next append sees this time or a later one; a segment that ends its range of time by then would roll.
+        self.make_room(log, bytes, now_ms + ROOM_MS).map(|_| ())
+    }
+
+    /// Whether the record of this length at `at` ends the log, in a frame of its own.
+    pub fn is_newest(&self, at: PhysicalOffset, len: u32) -> bool {
+        let size = self.options.segment_size_bytes;
+        let Ok(at) = u64::try_from(at.0) else { return false };
+        let frame = (at % size).saturating_sub(PREAMBLE_BYTES as u64);
+        let end = frame + frame::frame_len(len as usize) as u64;
+        self.appended() == LogPosition { segment: at / size, offset: end as u32 }
+    }
+
+    /// Which shard's log holds this place; `None` for logs of an earlier number of shards, or of nobody.
+    pub fn shard_of(&self, at: PhysicalOffset) -> Option<usize> {
+        let segment = u64::try_from(at.0).ok()? / self.options.segment_size_bytes;
+        if self.log.borrow().active().number == segment {
+            return Some(self.index);
+        }
+        self.shared.writer_of(segment)
     }
 
     /// The number of a queue, new if need be. The declaration is in the log before the queue's first record,

@@ -60,7 +60,7 @@ impl<E: Env> Shard<E> {
     async fn prepare_spare(&self, number: &mut Option<u64>) -> Result<(), Error> {
         let reserved = match *number {
             Some(number) => number,
-            None => *number.insert(self.shared.take_number(&self.env).await?),
+            None => *number.insert(self.shared.take_number(&self.env, self.index).await?),
         };
         let (previous, base_ms) = {
             let log = self.log.borrow();

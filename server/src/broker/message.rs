@@ -60,17 +60,20 @@ impl Message {
     }
 
     pub fn remove_property(&mut self, key: &str) {
-        if self.property(key).is_none() {
-            return;
-        }
-        let mut kept = Vec::with_capacity(self.properties.len());
-        for (name, value) in Properties(&self.properties).iter() {
-            if name != key.as_bytes() {
-                push_pair(&mut kept, name, value);
-            }
-        }
-        self.properties = kept;
+        remove_property(&mut self.properties, key);
     }
+}
+
+/// Removes every occurrence of `key`.
+pub fn remove_property(properties: &mut Vec<u8>, key: &str) {
+    if Properties(properties).find(key).is_none() {
+        return;
+    }
+    let mut kept = Vec::with_capacity(properties.len());
+    for (name, value) in Properties(properties).iter().filter(|(name, _)| *name != key.as_bytes()) {
+        push_pair(&mut kept, name, value);
+    }
+    *properties = kept;
 }
 
 fn push_pair(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {

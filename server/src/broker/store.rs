@@ -37,7 +37,21 @@ pub struct Draft<'a> {
     pub body: &'a [u8],
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    pub fn of_message(message: &'a Message) -> Self {
+        Self {
+            flag: message.flag,
+            sys_flag: message.sys_flag,
+            born_timestamp: message.born_timestamp,
+            born_host: message.born_host,
+            reconsume_times: message.reconsume_times,
+            prepared_transaction_offset: message.prepared_transaction_offset,
+            properties: &message.properties,
+            filter_code: tags_code(message.property(name::TAGS)),
+            body: &message.body,
+        }
+    }
+
     pub fn to_message(&self, topic: &str, queue: i32) -> Message {
         Message {
             topic: topic.to_owned(),
@@ -172,15 +186,7 @@ fn delay_level(text: &[u8]) -> DelayLevel {
 }
 
 /// What this broker does not do yet is refused, never delivered as an ordinary message.
-pub fn refuse_unbuilt(settings: &Settings, seen: &Seen) -> Result<(), Refusal> {
-    if seen.is_half {
-        let why =
-            if settings.reject_transactions { "is forbidden" } else { "is not supported by this version" };
-        return Err(Refusal::new(
-            ResponseCode::NO_PERMISSION,
-            format!("the broker[{}] sending transaction message {why}", settings.broker_name),
-        ));
-    }
+pub fn refuse_unbuilt(seen: &Seen) -> Result<(), Refusal> {
     if seen.has_timer && !matches!(seen.delay_level, DelayLevel::Level(1..)) {
         return Err(Refusal::new(
             ResponseCode::SYSTEM_ERROR,
@@ -224,6 +230,11 @@ pub fn append(shard: &Shard, topic: &Topic, queue: &Rc<Queue>, draft: &Draft<'_>
         queue_offset: appended.first_queue_offset.0,
         physical_offset: appended.first_physical_offset.0,
     })
+}
+
+/// What a message takes in the log.
+pub fn record_len(shard: &Shard, topic: &Topic, queue: &Queue, draft: &Draft<'_>) -> u32 {
+    fields(shard, topic, queue, draft).encoded_len() as u32
 }
 
 /// Appends a client's batch as one frame: all of it is stored or nothing.
@@ -311,17 +322,7 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
         ));
     }
     let queue = shard.queue(&topic, message.queue);
-    let draft = Draft {
-        flag: message.flag,
-        sys_flag: message.sys_flag,
-        born_timestamp: message.born_timestamp,
-        born_host: message.born_host,
-        reconsume_times: message.reconsume_times,
-        prepared_transaction_offset: message.prepared_transaction_offset,
-        properties: &message.properties,
-        filter_code: tags_code(message.property(name::TAGS)),
-        body: &message.body,
-    };
+    let draft = Draft::of_message(message);
     // Retry and delay add properties of their own; a message that was just legal may no longer be.
     if let Err(refusal) = check_size(&shard.settings, &draft) {
         return refused(refusal);

@@ -4,18 +4,18 @@ use rmq_protocol::response_code::ResponseCode;
 
 use super::refusal::Refusal;
 
-use crate::control::names::{
-    CHECK_MAX_TIME_TOPIC, HALF_OP_TOPIC, HALF_TOPIC, OFFSET_MOVED_TOPIC, SELF_TEST_TOPIC, topic_name_problem,
-};
 pub use crate::control::names::{
-    DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC as SCHEDULE, dead_letter_topic as dead_letter,
-    retry_topic as retry,
+    CHECK_MAX_TIME_TOPIC as CHECK_MAX_TIME, DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC as SCHEDULE,
+    dead_letter_topic as dead_letter, retry_topic as retry,
+};
+use crate::control::names::{
+    HALF_OP_TOPIC, HALF_TOPIC, OFFSET_MOVED_TOPIC, SELF_TEST_TOPIC, topic_name_problem,
 };
 
 pub const TOPIC_LENGTH_MAX: usize = 127;
 
 const FORBIDDEN_TO_SEND: [&str; 6] =
-    [SCHEDULE, HALF_TOPIC, HALF_OP_TOPIC, CHECK_MAX_TIME_TOPIC, SELF_TEST_TOPIC, OFFSET_MOVED_TOPIC];
+    [SCHEDULE, HALF_TOPIC, HALF_OP_TOPIC, CHECK_MAX_TIME, SELF_TEST_TOPIC, OFFSET_MOVED_TOPIC];
 
 pub fn is_forbidden_to_send(topic: &str) -> bool {
     FORBIDDEN_TO_SEND.contains(&topic)

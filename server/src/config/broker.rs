@@ -48,6 +48,9 @@ typed! {
         trace_topic_enable: bool = "traceTopicEnable",
         msg_trace_topic_name: String = "msgTraceTopicName",
         reject_transaction_message: bool = "rejectTransactionMessage",
+        transaction_timeout_ms: i64 = "transactionTimeOut",
+        transaction_check_interval_ms: u64 = "transactionCheckInterval",
+        transaction_check_max: i32 = "transactionCheckMax",
         start_accept_send_request_ms: i64 = "startAcceptSendRequestTimeStamp",
         notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable",
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout",
@@ -463,7 +466,7 @@ mod tests {
             assert!(matches!(resolve(text), Err(ConfigError::Refused { .. })), "{text}");
         }
         let (_, warnings) =
-            resolve("slaveReadEnable=true\ntransactionTimeOut=6000\nmetricsExporterType=PROM").unwrap();
+            resolve("slaveReadEnable=true\ntimerMaxDelaySec=259200\nmetricsExporterType=PROM").unwrap();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings.iter().all(|warning| matches!(warning, Warning::NotBuilt { .. })));
     }

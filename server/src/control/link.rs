@@ -58,10 +58,21 @@ pub enum ToControl {
     DelayOffsets {
         rows: Vec<(i32, i64)>,
     },
+    /// Each for one client of its producer group. The reply comes when all are on their way.
+    CheckTransactions {
+        checks: Vec<TransactionCheck>,
+        reply: Reply<()>,
+    },
     /// Unregister from the name servers, write every state file, stop.
     Shutdown {
         done: oneshot::Sender<()>,
     },
+}
+
+/// CHECK_TRANSACTION_STATE for any producer of a group.
+pub struct TransactionCheck {
+    pub group: String,
+    pub frame: Vec<u8>,
 }
 
 /// Runs on the control thread, so it only posts to a shard's inbox.
@@ -167,6 +178,8 @@ pub trait ShardLinks: 'static {
     fn shards(&self) -> usize;
     /// Dropped in silence when the connection is gone.
     fn send(&self, to: ConnectionId, frame: Vec<u8>);
+    /// As `send`; dropped as well when the client is far behind with reading.
+    fn check(&self, producer: ConnectionId, frame: Vec<u8>);
     fn close(&self, connection: ConnectionId);
     /// Resolves when every shard has applied all changes. Calls are applied in the order they were made.
     fn publish(&self, changes: Arc<[MetadataChange]>) -> LocalFuture<()>;
@@ -323,6 +336,11 @@ pub struct ShardStats {
     /// Pulls that found something, and pulls that did not.
     pub pulls_found: u64,
     pub pulls_missed: u64,
+    pub transactions_committed: u64,
+    pub transactions_rolled_back: u64,
+    /// Questions to producers, and transactions that were set aside after too many.
+    pub transactions_checked: u64,
+    pub transactions_set_aside: u64,
     pub put_failed: u64,
     /// Longest time of a put so far.
     pub put_ms_max: u64,
@@ -351,6 +369,7 @@ impl fmt::Debug for ToControl {
             Self::EnsureGroup { group, .. } => write!(f, "EnsureGroup({group})"),
             Self::Offsets { shard, table } => write!(f, "Offsets(shard {shard}, {} rows)", table.len()),
             Self::DelayOffsets { rows } => write!(f, "DelayOffsets({rows:?})"),
+            Self::CheckTransactions { checks, .. } => write!(f, "CheckTransactions({})", checks.len()),
             Self::Shutdown { .. } => f.write_str("Shutdown"),
         }
     }

@@ -1,10 +1,12 @@
-//! What the broker tells clients unasked.
+//! What the broker tells and asks clients unasked.
+
+use std::collections::BTreeMap;
 
 use rmq_protocol::header::Codec;
 use rmq_protocol::request_code::RequestCode;
 use rmq_protocol::writer::FrameWriter;
 
-use super::link::MessageModel;
+use super::link::{ConnectionId, MessageModel, TransactionCheck};
 use super::state::State;
 
 /// NOTIFY_CONSUMER_IDS_CHANGED to every client of the group: they rebalance at once.
@@ -25,5 +27,21 @@ pub fn notify_members(state: &State, group: &str) {
         .finish();
     for connection in members.clients.keys() {
         state.links.send(*connection, frame.clone());
+    }
+}
+
+/// Each goes to one producer of its group, in turn. Where none is online, the next check asks again.
+pub fn check_transactions(state: &State, checks: Vec<TransactionCheck>) {
+    let clients = state.clients.borrow();
+    let mut groups: BTreeMap<String, Vec<ConnectionId>> = BTreeMap::new();
+    for TransactionCheck { group, frame } in checks {
+        let producers = groups.entry(group).or_insert_with_key(|group| {
+            clients.producer_group(group).map(|group| group.keys().copied().collect()).unwrap_or_default()
+        });
+        let turn = state.next_producer.get();
+        state.next_producer.set(turn.wrapping_add(1));
+        if let Some(producer) = turn.checked_rem(producers.len()).map(|index| producers[index]) {
+            state.links.check(producer, frame);
+        }
     }
 }

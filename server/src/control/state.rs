@@ -1,6 +1,6 @@
 //! What the tasks of the control thread share. One thread: a borrow never lives across an await.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub struct State {
     pub registrar: Registrar,
     /// Held while offsets are written, so that there is one writer, and the last save waits for the one before.
     pub saving_offsets: tokio::sync::Mutex<()>,
+    /// Whose turn it is among the producers of a group.
+    pub next_producer: Cell<usize>,
     pub started_ms: i64,
 }
 

@@ -82,12 +82,13 @@ impl TopicTable {
     /// Adds what a broker of these settings always has. `true` when something was added.
     ///
     /// A broker that starts on an older store keeps what an operator changed, except the schedule topic, which
-    /// must have a queue for each level.
-    pub fn add_system_topics(&mut self, settings: &ControlSettings, now_ms: i64) -> bool {
+    /// must have a queue for each level, and the half topics, which must have one for each shard.
+    pub fn add_system_topics(&mut self, settings: &ControlSettings, shards: usize, now_ms: i64) -> bool {
         let before = self.version;
-        for config in system_topics(settings) {
+        let sized = [names::SCHEDULE_TOPIC, names::HALF_TOPIC, names::HALF_OP_TOPIC];
+        for config in system_topics(settings, shards as i32) {
             let keep = self.topics.get(&config.topic_name).is_some_and(|known| {
-                config.topic_name != names::SCHEDULE_TOPIC
+                !sized.contains(&config.topic_name.as_str())
                     || (known.read_queue_nums >= config.read_queue_nums
                         && known.write_queue_nums >= config.write_queue_nums)
             });
@@ -209,7 +210,7 @@ fn unit_flag(unit: bool, is_retry: bool) -> i32 {
     }
 }
 
-fn system_topics(settings: &ControlSettings) -> Vec<TopicConfig> {
+fn system_topics(settings: &ControlSettings, shards: i32) -> Vec<TopicConfig> {
     let all = PERM_READ_WRITE | PERM_INHERIT;
     let shared = |enabled: bool| if enabled { all } else { PERM_INHERIT };
     let plain = |name: &str, queues: i32| TopicConfig::new(name, queues, PERM_READ_WRITE);
@@ -223,8 +224,8 @@ fn system_topics(settings: &ControlSettings) -> Vec<TopicConfig> {
         plain(&names::reply_topic(&settings.cluster), 1),
         plain(&names::revive_topic(&settings.cluster), settings.revive_queues),
         TopicConfig::new(names::member_topic(&settings.broker), 1, PERM_INHERIT),
-        plain(names::HALF_TOPIC, 1),
-        plain(names::HALF_OP_TOPIC, 1),
+        plain(names::HALF_TOPIC, shards),
+        plain(names::HALF_OP_TOPIC, shards),
     ];
     if settings.auto_create_topic {
         topics.push(TopicConfig::new(names::DEFAULT_TOPIC, settings.default_topic_queues, all));
@@ -258,7 +259,7 @@ mod tests {
 
     fn table() -> TopicTable {
         let mut table = TopicTable::new();
-        assert!(table.add_system_topics(&settings(), 1));
+        assert!(table.add_system_topics(&settings(), 1, 1));
         table
     }
 
@@ -308,7 +309,7 @@ mod tests {
             ]
         );
         let mut again = TopicTable::parse(&table.to_file()).unwrap();
-        assert!(!again.add_system_topics(&settings(), 2), "nothing is missing in the second life");
+        assert!(!again.add_system_topics(&settings(), 1, 2), "nothing is missing in the second life");
         assert_eq!(again.version(), table.version());
     }
 

@@ -20,7 +20,7 @@ use crate::broker::message::{Message, StoreOutcome};
 use crate::broker::metadata::{Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::store::{self, Draft};
-use crate::broker::{delay_levels, retry, topic_name};
+use crate::broker::{delay_levels, retry, topic_name, transactions};
 use crate::control::link::{ToControl, TopicOutcome, TopicRequest};
 use crate::mesh::{MeshMessage, Verdict};
 use crate::net::executor;
@@ -207,9 +207,13 @@ fn send_one(
     let outcome: Result<Option<Message>, Refusal> = (|| {
         store::check_size(&shard.settings, &draft)?;
         let delay_level = seen.delay_level()?;
-        store::refuse_unbuilt(&shard.settings, &seen)?;
+        // Clients before 4.6.1 retry a half message with its properties: that is an ordinary message.
+        let is_half = seen.is_half && !(header.reconsume_times > 0 && delay_level > 0);
         let is_retry = topic.name.starts_with(topic_name::RETRY_PREFIX);
-        if is_retry || delay_level > 0 {
+        if !is_half {
+            store::refuse_unbuilt(&seen)?;
+        }
+        if !is_half && (is_retry || delay_level > 0) {
             let mut message = draft.to_message(&topic.name, queue.id);
             if is_retry {
                 retry::divert(shard, &mut message, header, frame.version)?;
@@ -220,7 +224,10 @@ fn send_one(
             }
         }
         let _state = StateGuard::enter();
-        let appended = store::append(shard, topic, queue, &draft)?;
+        let appended = match is_half {
+            false => store::append(shard, topic, queue, &draft)?,
+            true => transactions::prepare(shard, topic, queue, &draft, &seen)?,
+        };
         let uniq = seen.unique_key(&stored);
         shard.answer_when_acknowledged(appended.end, to, |out| {
             let mut text = [0; MESSAGE_ID_LEN_MAX];
@@ -381,6 +388,10 @@ fn with_region<'v>(writer: FrameWriter<'v>, settings: &Settings) -> FrameWriter<
 /// The prepared answer of a send again, now as FLUSH_DISK_TIMEOUT: stored, but not yet known to be durable.
 pub fn write_flush_timeout(out: &mut Vec<u8>, to: &ReplyTo, prepared: &[u8]) {
     let Ok(Some((frame, _))) = Frame::decode(prepared) else { return };
+    // The end of a transaction: Java says that all is well, and the client asks for nothing more.
+    if frame.header.fields.find("msgId").is_none() {
+        return out.extend_from_slice(prepared);
+    }
     let mut writer = FrameWriter::response(out, to.codec, ResponseCode::FLUSH_DISK_TIMEOUT, to.opaque);
     for name in ["msgId", "queueId", "queueOffset", "transactionId", "MSG_REGION", "TRACE_ON"] {
         if let Some(value) = frame.header.fields.find(name) {

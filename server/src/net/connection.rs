@@ -202,11 +202,16 @@ impl Connection {
         self.last_active_ms.get()
     }
 
+    /// Whether its client reads what it is sent.
+    pub fn keeps_up(&self) -> bool {
+        self.out.borrow().len() < limits::ANSWER_BUFFER_HIGH_WATER_BYTES
+    }
+
     fn may_read(&self) -> bool {
         !self.stalled.get()
             && self.in_flight.get() < limits::REQUESTS_IN_FLIGHT_MAX
             && self.with_control.get() < limits::CONTROL_REQUESTS_MAX
-            && self.out.borrow().len() < limits::ANSWER_BUFFER_HIGH_WATER_BYTES
+            && self.keeps_up()
     }
 
     fn wake(&self) {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{Result, StartError, bind_ip, say};
 use crate::broker::consumer_offsets::{Commit, ConsumerOffsets};
 use crate::broker::store::MessageSchema;
+use crate::broker::transactions;
 use crate::config::{BrokerConfig, FlushDiskType};
 use crate::control::Control;
 use crate::control::link::{ControlLink, ToControl};
@@ -296,6 +297,10 @@ impl ShardStart {
                 inboxes: self.inboxes,
                 control: self.control,
             });
+            if let Err(error) = transactions::recover(&shard).await {
+                let _ = started.send(Err(error));
+                return;
+            }
             let _ = started.send(Ok(()));
             shard.run().await;
         });

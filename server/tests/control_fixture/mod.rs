@@ -61,6 +61,10 @@ impl ShardLinks for FakeShards {
         self.arrived.notify_waiters();
     }
 
+    fn check(&self, producer: ConnectionId, frame: Vec<u8>) {
+        self.send(producer, frame);
+    }
+
     fn close(&self, connection: ConnectionId) {
         self.closed.borrow_mut().push(connection);
         self.arrived.notify_waiters();
