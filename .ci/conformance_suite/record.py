@@ -39,7 +39,7 @@ def _decode(raw):
     properties = raw[at + 2:at + 2 + properties_len].decode()
     return {"magic": hex(magic), "crcIsRight": crc == zlib.crc32(body) & 0x7FFFFFFF, "queueId": queue, "flag": flag,
             "queueOffset": queue_offset, "sysFlag": sys_flag, "bornHost": born_host.hex(), "storeHost": store_host.hex(),
-            "storePort": f"127.0.0.1:{store_port}", "reconsumeTimes": reconsumed, "preparedOffset": prepared,
+            "storePort": f"127.0.0.1:{store_port}", "reconsumeTimes": reconsumed, "preparedOffset": "a place" if prepared else 0,
             "body": body.decode("latin1"), "topic": topic, "sizeIsRight": size == at + 2 + properties_len,
             "properties": _pairs(properties)}
 

@@ -14,7 +14,7 @@ from .install import HERE, JAVA_CLIENTS, JAVA_TOOLS
 
 # Seconds for one scenario of a Java client. A client that misses a notice looks again after 20 or 30 s.
 JAVA_LIMIT_S = 150
-JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance")
+JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance", "Transaction")
 # The 5.x client with the binary header instead of JSON.
 JAVA_BINARY = ("Send", "Push", "Retry", "Pull")
 
@@ -104,7 +104,8 @@ def all_scenarios():
     found.append(Scenario("go-client", 180, _go))
     found.append(Scenario("rust-client", 180, _rust))
     for version in JAVA_CLIENTS:
-        found.append(Scenario(f"java-{version} Survive", 180, _survive(version), alone=True))
+        found += [Scenario(f"java-{version} {main}", 180, _survive(version, main), alone=True)
+                  for main in ("Survive", "TransactionSurvive")]
     return found
 
 
@@ -118,7 +119,7 @@ def _java(version, main, binary_header=False):
     return Scenario(f"{client} {main}", JAVA_LIMIT_S, tell)
 
 
-def _survive(version):
+def _survive(version, main):
     def tell(bench, scenario):
         def on_line(program, line):
             if line == "READY":
@@ -127,7 +128,7 @@ def _survive(version):
                 program.stdin.flush()
 
         label = "java-" + version.replace(".", "")
-        return bench.check(scenario, bench.java(version, "Survive", scenario.name) + [label], on_line=on_line)
+        return bench.check(scenario, bench.java(version, main, scenario.name) + [label], on_line=on_line)
 
     return tell
 

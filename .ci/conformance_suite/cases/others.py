@@ -11,8 +11,6 @@ LONG_SEND = dict(zip(("producerGroup", "topic", "defaultTopic", "defaultTopicQue
                       "flag", "properties", "reconsumeTimes"), SEND.values()))
 OTHERS = {
     "QUERY_MESSAGE": (12, {"topic": "Stored", "key": "k1", "maxNum": 8, "beginTimestamp": 0, "endTimestamp": 2**62}),
-    "END_TRANSACTION": (37, {"producerGroup": "senders", "tranStateTableOffset": 0, "commitLogOffset": 10**12,
-                             "commitOrRollback": 8, "msgId": "x"}),
     "QUERY_CORRECTION_OFFSET": (308, {"compareGroup": "pullers", "topic": "Work"}),
     "INVOKE_BROKER_TO_RESET_OFFSET": (222, {"group": "pullers", "topic": "Work", "timestamp": 0, "isForce": True}),
     "INVOKE_BROKER_TO_GET_CONSUMER_STATUS": (223, {"group": "pullers", "topic": "Work"}),
@@ -41,7 +39,6 @@ OTHERS = {
     "CLEAN_EXPIRED_CONSUMEQUEUE": (306, None),
     "CLEAN_UNUSED_TOPIC": (316, None),
     "DELETE_EXPIRED_COMMITLOG": (329, None),
-    "RESUME_CHECK_HALF_MESSAGE": (323, {"topic": "Work", "msgId": "x"}),
 }
 BODIES = {"SEND_REPLY_MESSAGE": b"reply", "SEND_REPLY_MESSAGE_V2": b"reply"}
 ASSIGNMENT = {"topic": "Work", "consumerGroup": "eaters", "clientId": "client-1", "strategyName": "AVG",

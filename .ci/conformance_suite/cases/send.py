@@ -94,7 +94,6 @@ def cases():
     yield changed("timer-due", topic="Delayed", properties="TIMER_DELIVER_MS\x011000\x02")
     yield changed("timer-word", topic="Delayed", properties="TIMER_DELAY_SEC\x01abc\x02")
     yield changed("timer-too-far", topic="Delayed", properties="TIMER_DELAY_SEC\x01999999\x02")
-    yield changed("half", topic="Half", properties="TRAN_MSG\x01true\x02PGROUP\x01senders\x02" + UNIQUE, sysFlag=4)
     yield changed("compressed-flag", sysFlag=1)
     yield changed("sys-flag-v6", sysFlag=0x30)
     yield changed("sys-flag-all", sysFlag=0x701)

@@ -8,6 +8,8 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -106,6 +108,16 @@ final class Session {
         DefaultMQProducer producer = new DefaultMQProducer(group(name) + "_producer");
         producer.setNamesrvAddr(namesrv);
         producer.setInstanceName(name);
+        producer.start();
+        open.add(producer::shutdown);
+        return producer;
+    }
+
+    TransactionMQProducer transactionProducer(String name, TransactionListener listener) throws Exception {
+        TransactionMQProducer producer = new TransactionMQProducer(group(name) + "_producer");
+        producer.setNamesrvAddr(namesrv);
+        producer.setInstanceName(name);
+        producer.setTransactionListener(listener);
         producer.start();
         open.add(producer::shutdown);
         return producer;

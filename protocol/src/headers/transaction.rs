@@ -6,7 +6,7 @@ use crate::text::Text;
 header! {
     pub struct EndTransactionHeader<'a> {
         topic: Option<Text<'a>> = "topic",
-        producer_group: Text<'a> = "producerGroup",
+        producer_group: Option<Text<'a>> = "producerGroup",
         /// Offset of the half message in the half topic's queue.
         half_queue_offset: i64 = "tranStateTableOffset",
         /// Physical offset of the half message.
@@ -14,7 +14,7 @@ header! {
         /// One of [`crate::sys_flag`]'s transaction types; 0 says that the producer does not know yet.
         commit_or_rollback: i32 = "commitOrRollback",
         from_check: bool = "fromTransactionCheck",
-        message_id: Text<'a> = "msgId",
+        message_id: Option<Text<'a>> = "msgId",
         transaction_id: Option<Text<'a>> = "transactionId",
         broker_name: Option<Text<'a>> = "bname",
     }

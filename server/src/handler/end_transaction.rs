@@ -29,7 +29,8 @@ pub fn end(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<
         sys_flag::TRANSACTION_COMMIT => Outcome::Committed,
         sys_flag::TRANSACTION_ROLLBACK => Outcome::RolledBack,
         // The producer does not know yet. Java answers nothing, and clients wait for nothing.
-        _ => return Ok(Handled::Done),
+        sys_flag::TRANSACTION_NONE => return Ok(Handled::Done),
+        _ => return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "commitOrRollback field wrong")),
     };
     if origin.local.is_some()
         && shard.ownership.shards() > 1
@@ -45,7 +46,7 @@ pub fn end(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<
         ));
     }
     let end = End {
-        group: text(header.producer_group).into_owned(),
+        group: header.producer_group.map(|group| text(group).into_owned()).unwrap_or_default(),
         half_offset: header.half_queue_offset,
         physical_offset: header.commit_log_offset,
         outcome,
@@ -53,15 +54,22 @@ pub fn end(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<
     };
     let to = ReplyTo::of(origin.connection, &frame.header);
     match transactions::end_cached(shard, &end) {
+        // Ended before, and known to be: no group is on its way that would bring the answer along.
+        Some(Ok(Ending::At(position))) if shard.engine.acknowledged() >= position => {
+            shard.answers.now(&to, |out| write_ended(out, &to));
+            Ok(Handled::Done)
+        }
         Some(Ok(Ending::At(position))) => {
-            shard.answer_when_acknowledged(position, to, |out| {
-                FrameWriter::response(out, to.codec, ResponseCode::SUCCESS, to.opaque).finish();
-            });
+            shard.answer_when_acknowledged(position, to, |out| write_ended(out, &to));
             Ok(Handled::Done)
         }
         Some(Err(refusal)) => Err(refusal),
         ending => end_later(shard, origin, to, end, ending.and_then(Result::ok)),
     }
+}
+
+fn write_ended(out: &mut Vec<u8>, to: &ReplyTo) {
+    FrameWriter::response(out, to.codec, ResponseCode::SUCCESS, to.opaque).finish();
 }
 
 /// The half message has to be read, or its message brought elsewhere.
@@ -91,9 +99,7 @@ fn end_later(
         shard.transactions.cold_ends.set(shard.transactions.cold_ends.get() - 1);
         match ended {
             Ok(Some(owner)) => request.forward(&shard, owner).await,
-            Ok(None) => shard.answers.later(&to, |out| {
-                FrameWriter::response(out, to.codec, ResponseCode::SUCCESS, to.opaque).finish();
-            }),
+            Ok(None) => shard.answers.later(&to, |out| write_ended(out, &to)),
             Err(refusal) => shard.answers.later(&to, |out| write_refusal(out, &to, &refusal)),
         }
         shard.answers.flush(shard.now_ms());
