@@ -51,6 +51,9 @@ typed! {
         transaction_timeout_ms: i64 = "transactionTimeOut",
         transaction_check_interval_ms: u64 = "transactionCheckInterval",
         transaction_check_max: i32 = "transactionCheckMax",
+        fast_failure_enable: bool = "brokerFastFailureEnable",
+        /// A send that waited longer is refused with SYSTEM_BUSY.
+        wait_in_send_queue_ms: u64 = "waitTimeMillsInSendQueue",
         start_accept_send_request_ms: i64 = "startAcceptSendRequestTimeStamp",
         notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable",
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout",
@@ -265,6 +268,7 @@ fn settle_ranges(settings: &mut Settings) -> Result<(), ConfigError> {
         "flushDelayOffsetInterval",
         "cleanResourceInterval",
         "shortPollingTimeMills",
+        "waitTimeMillsInSendQueue",
     ] {
         settings.clamp(key, 1, i64::MAX)?;
     }
