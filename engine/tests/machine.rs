@@ -54,6 +54,40 @@ fn both_modes() -> [FlushMode; 2] {
     [FlushMode::Sync, FlushMode::Async { interval_ms: 50, bytes: 1 << 20 }]
 }
 
+/// Where one record ends a segment, two that belong together go to the next.
+#[test]
+fn what_was_reserved_is_appended_in_one_segment() {
+    let dir = TestDir::new("reserve");
+    let path = dir.0.clone();
+    on_executor(move || async move {
+        let size = 64 << 10;
+        let options = StoreOptions { segment_size_bytes: size, ..StoreOptions::new(&path) };
+        let shard = open(options).await;
+        let body = vec![7; 3_000];
+        let len = (common::HEAD + body.len()) as u32;
+        append(&shard, "a", &body);
+        append(&shard, "b", &body);
+        assert!(shard.reserve(&[len; 40]).is_err(), "more than a segment holds");
+        let mut segments = std::collections::BTreeSet::new();
+        for _ in 0..60 {
+            while shard.reserve(&[len, len]).is_err() {
+                rmq_reactor::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let first = append(&shard, "a", &body);
+            let second = append(&shard, "b", &body);
+            assert_eq!(first.end.segment, second.end.segment);
+            assert!(!shard.is_newest(first.first_physical_offset, len));
+            assert!(shard.is_newest(second.first_physical_offset, len));
+            assert_eq!(shard.shard_of(first.first_physical_offset), Some(0));
+            segments.insert(first.end.segment);
+        }
+        assert!(segments.len() > 3, "segments were filled");
+        assert_eq!(shard.shard_of(rmq_engine::PhysicalOffset(1 << 40)), None);
+        assert_eq!(shard.shard_of(rmq_engine::PhysicalOffset(-1)), None);
+        shard.shutdown().await.unwrap();
+    });
+}
+
 #[test]
 fn what_is_acknowledged_can_be_read() {
     for (n, flush) in both_modes().into_iter().enumerate() {

@@ -22,6 +22,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use rmq_protocol::properties::PROPERTIES_LEN_MAX;
 use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::sys_flag;
 
@@ -167,5 +168,9 @@ pub fn prepare(
         ..*draft
     };
     store::check_size(&shard.settings, &half)?;
+    // Else no check could ever get past it.
+    if properties.len() + half::RENEWAL_BYTES > PROPERTIES_LEN_MAX {
+        return Err(store::too_large(&shard.settings));
+    }
     store::append(shard, &places.half_topic, &places.half, &half)
 }

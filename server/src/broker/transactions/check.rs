@@ -68,7 +68,9 @@ async fn pass(shard: &Rc<Shard>, queue: &HalfQueue) -> Result<(), String> {
     let places = queue.places(shard).map_err(remark)?;
     let Some(number) = places.half.number() else { return Ok(()) };
     let committed = shard.offsets.borrow().committed(CHECK_GROUP, HALF_TOPIC, queue.id);
-    let mut next = committed.unwrap_or(0).max(shard.engine.min_offset(number).0);
+    // A tool may have set it to anything.
+    let (min, max) = (shard.engine.min_offset(number).0, shard.engine.max_offset(number).0);
+    let mut next = committed.unwrap_or(0).clamp(min, max);
     // Copies that were stored count as checked, whatever ended the walk.
     let walked = walk(shard, queue, number, &mut next).await;
     advance(shard, queue, number, next).await?;

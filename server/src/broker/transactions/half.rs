@@ -87,6 +87,14 @@ impl<'a> Half<'a> {
     }
 }
 
+/// What a renewal may add to the properties: two names, two numbers and the signs between them.
+pub const RENEWAL_BYTES: usize = 96;
+
+const _: () = assert!(
+    name::TRANSACTION_PREPARED_QUEUE_OFFSET.len() + name::TRANSACTION_CHECK_TIMES.len() + 2 * 20 + 4
+        <= RENEWAL_BYTES
+);
+
 /// Adds to a producer's properties what brings the message back to its own place.
 pub fn add_place(properties: &mut Vec<u8>, topic: &str, queue: i32) {
     let unique_key = Properties(properties).find(name::UNIQ_KEY).map(str::to_owned);
