@@ -12,4 +12,5 @@ pub mod retention;
 pub mod retry;
 pub mod sql92;
 pub mod store;
+pub mod timer;
 pub mod topic_name;

@@ -25,6 +25,7 @@ use crate::shard::Shard;
 pub mod offsets;
 pub mod pull;
 pub mod queries;
+pub mod recall;
 pub mod send;
 pub mod send_back;
 pub mod view;
@@ -127,6 +128,7 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(shard, origin, frame),
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
+        RequestCode::RECALL_MESSAGE => recall::recall(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),
         _ if shard.control.is_full() => Err(Refusal::new(
             ResponseCode::SYSTEM_BUSY,

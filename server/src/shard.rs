@@ -29,7 +29,7 @@ use crate::broker::long_poll::{HeldPull, LongPolls};
 use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
-use crate::broker::{delay_levels, retention, store};
+use crate::broker::{delay_levels, retention, store, timer};
 use crate::control::link::{ControlLink, ToControl};
 use crate::forwarding::Forwarding;
 use crate::handler;
@@ -63,6 +63,7 @@ pub struct Shard {
     /// A copy of the offset table is being made, or was overtaken: see `upkeep`.
     offsets_copy: Cell<OffsetsCopy>,
     pub delay: delay_levels::DelayLevels,
+    pub timer: timer::Timer,
     inbox: Arc<Inbox>,
     /// By the engine's number.
     queues: RefCell<Vec<Option<Rc<Queue>>>>,
@@ -154,6 +155,7 @@ impl Shard {
             disk_ratio: Cell::new(0.0),
             offsets_copy: Cell::new(OffsetsCopy::None),
             delay: delay_levels::DelayLevels::new(parts.delay_offsets),
+            timer: timer::Timer::default(),
             inbox,
             queues: RefCell::default(),
             arrived: RefCell::default(),
@@ -461,6 +463,7 @@ impl Shard {
                     }
                 }
                 delay_levels::start_owned(self);
+                timer::start_owned(self);
                 let _ = confirm.send(());
             }
             MeshMessage::Query { query, answer } => {
