@@ -132,7 +132,7 @@ impl TimerSettings {
             delay_ms_max: i64::from(config.timer_max_delay_seconds) * 1_000,
             precision_ms,
             // A segment lives for this long after its last message; waiting in it must end well before.
-            roll_window_ms: wished_ms.min(keep_ms / 3 * 2).max(ROLL_WINDOW_MS_MIN),
+            roll_window_ms: wished_ms.min((keep_ms / 3 * 2).max(60_000)).max(ROLL_WINDOW_MS_MIN),
             flush_interval_ms: u64::from(config.timer_flush_interval_ms.max(1)),
             dir: config.store_root.join("timer"),
             recall: config.recall_message_enable,

@@ -328,7 +328,12 @@ fn recalls_are_refused_as_java_refuses_them() {
     let handle = handle.encode();
     let unknown = [("topic", "Unknown"), ("recallHandle", handle.as_str())];
     client.call(RequestCode::RECALL_MESSAGE, &unknown, b"").expect(ResponseCode::TOPIC_NOT_EXIST);
-    client.call(RequestCode::RECALL_MESSAGE, &[("topic", "Timers")], b"").expect(ResponseCode::SYSTEM_ERROR);
+    client
+        .call(RequestCode::RECALL_MESSAGE, &[("topic", "Timers")], b"")
+        .expect(ResponseCode::ILLEGAL_OPERATION);
+    client
+        .call(RequestCode::RECALL_MESSAGE, &[("recallHandle", &handle)], b"")
+        .expect(ResponseCode::SYSTEM_ERROR);
     recall(&mut client, &handle).expect(ResponseCode::SUCCESS);
     drop(client);
     drop(server);

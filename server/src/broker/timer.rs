@@ -197,7 +197,8 @@ impl Timer {
     /// Messages that are due wait for longer than usual. What retention would delete may be among them.
     pub fn is_behind(&self) -> bool {
         let limit_ms = store::wall_clock_ms() - BEHIND_MS;
-        self.wheels.borrow().iter().any(|wheel| wheel.read_ms() < limit_ms)
+        let wheels = self.wheels.borrow();
+        wheels.len() < self.running.get() || wheels.iter().any(|wheel| wheel.read_ms() < limit_ms)
     }
 
     /// Ends deliveries and writes down how far they came.

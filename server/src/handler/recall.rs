@@ -80,7 +80,7 @@ fn recall_message(
         let remark = format!("recall failed, the topic[{topic}] not exist");
         return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
     }
-    let Some(handle) = RecallHandle::decode(header.recall_handle) else {
+    let Some(handle) = header.recall_handle.and_then(RecallHandle::decode) else {
         return refuse(ResponseCode::ILLEGAL_OPERATION, "recall handle is invalid");
     };
     if handle.topic != topic {

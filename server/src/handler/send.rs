@@ -221,7 +221,9 @@ fn send_one(
             }
         }
         let uniq = seen.unique_key(&stored);
-        if seen.is_timer() && !seen.is_half {
+        let transaction = header.sys_flag & sys_flag::TRANSACTION_MASK;
+        let is_whole = transaction == 0 || transaction == sys_flag::TRANSACTION_COMMIT;
+        if seen.is_timer() && is_whole && !seen.is_half {
             match timer::accept(shard, &topic.name, queue.id, &draft)? {
                 Accepted::DueNow => {}
                 Accepted::Recall(message) => return Ok(Some(message)),

@@ -168,7 +168,10 @@ impl Wheel {
 
     /// Brings a piece of the queue's index into the timeline.
     async fn ingest(&self, shard: &Rc<Shard>) -> Result<Ingested, Error> {
-        let Some(number) = self.queue.number() else { return Ok(Ingested::Everything) };
+        let Some(number) = self.queue.number() else {
+            self.is_caught_up.set(true);
+            return Ok(Ingested::Everything);
+        };
         let from = self.timeline.next_offset();
         let end = shard.engine.max_offset(number).0;
         if from >= end {
@@ -221,6 +224,9 @@ impl Wheel {
 
     /// Everything due before has been delivered.
     pub fn read_ms(&self) -> i64 {
+        if !self.is_caught_up.get() {
+            return 0;
+        }
         let now_ms = store::wall_clock_ms();
         self.timeline.first_key().map_or(now_ms, |key| DueCode(key).due_ms().clamp(0, now_ms))
     }
