@@ -1,5 +1,7 @@
 """Answers without what may differ between two runs of one program: addresses, times, places in a log."""
 
+import base64
+import binascii
 import re
 
 from . import java_json, record
@@ -34,7 +36,7 @@ class NormalForm:
         return _TIME.sub("<time>", text).strip(" ,.")
 
     def fields(self, fields):
-        return {key: self._any_text(value) for key, value in fields.items()}
+        return {key: self._any_text(_decoded(value) if key == "recallHandle" else value) for key, value in fields.items()}
 
     def _any_text(self, value):
         """Text that may hold JSON of its own, such as a data version."""
@@ -67,3 +69,11 @@ class NormalForm:
         if isinstance(value, int) and not isinstance(value, bool) and _TIME.fullmatch(str(value)):
             return "<time>"
         return value
+
+
+def _decoded(handle):
+    """A handle holds a time and an id of its own."""
+    try:
+        return base64.urlsafe_b64decode(handle).decode()
+    except (binascii.Error, ValueError):
+        return handle

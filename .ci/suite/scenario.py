@@ -15,6 +15,8 @@ from .install import HERE, JAVA_CLIENTS, JAVA_TOOLS
 # Seconds for one scenario of a Java client. A client that misses a notice looks again after 20 or 30 s.
 JAVA_LIMIT_S = 150
 JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance", "Transaction")
+# What only 5.x clients know.
+JAVA_5 = ("Timer",)
 # The 5.x client with the binary header instead of JSON.
 JAVA_BINARY = ("Send", "Push", "Retry", "Pull")
 
@@ -95,6 +97,7 @@ def all_scenarios():
     found = []
     for version in JAVA_CLIENTS:
         found += [_java(version, main) for main in JAVA]
+    found += [_java("5.3.3", main) for main in JAVA_5]
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))

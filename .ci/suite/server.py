@@ -23,6 +23,7 @@ flushDiskType = ASYNC_FLUSH
 autoCreateTopicEnable = true
 defaultTopicQueueNums = 4
 mappedFileSizeCommitLog = 67108864
+recallMessageEnable = true
 """
 
 

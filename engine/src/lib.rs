@@ -29,6 +29,7 @@ mod shard;
 mod store;
 mod superblock;
 mod tail;
+mod timeline;
 mod watermarks;
 
 pub use env::{Class, Env, File, Memory, OpenMode};
@@ -38,3 +39,4 @@ pub use options::{Boundary, FlushMode, MemoryTail, ReadLimits, RetentionPolicy, 
 pub use schema::{RecordMeta, Schema};
 pub use shard::{Appended, CachedRead, Progress, Read, RecordPlan, Shard, ShardStats, Stamp};
 pub use store::{ShardSeed, Store};
+pub use timeline::{Timeline, TimelineEntry, TimelineStart};

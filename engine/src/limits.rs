@@ -83,6 +83,15 @@ pub const MEMORY_SEGMENTS_MAX: usize = 126;
 /// Longest path of a memory tail's file (the kernel's own limit).
 pub const MEMORY_PATH_BYTES_MAX: usize = 4096;
 
+/// Runs of a timeline that wait to be written; with so many, nothing more should be inserted.
+pub const TIMELINE_MEMORY_RUNS_MAX: usize = 4;
+
+/// Runs of one size that are merged into one: more means less writing, and more windows in memory.
+pub const TIMELINE_MERGED_RUNS: usize = 8;
+
+/// What is read of a run at once, and kept in memory.
+pub const TIMELINE_WINDOW_BYTES: usize = 16 * BLOCK_BYTES;
+
 const _: () = {
     // A seal and a preamble keep frames aligned; a first record is where its mark says.
     assert!(crate::frame::frame_len(0).is_multiple_of(FRAME_ALIGN));
@@ -96,6 +105,7 @@ const _: () = {
     // Slots of an index stay within 32 bits: a record takes at least a frame.
     assert!(SEGMENT_BYTES_MAX / (crate::frame::MARK_BYTES as u64) < u32::MAX as u64);
     assert!(BLOCK_BYTES.is_multiple_of(FRAME_ALIGN));
+    assert!(TIMELINE_MERGED_RUNS > 1 && TIMELINE_WINDOW_BYTES <= PIECE_BYTES);
     assert!(FLUSH_BYTES_MAX.is_multiple_of(BLOCK_BYTES) && FLUSH_BYTES_MAX <= WRITE_BYTES_MAX);
     assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
     assert!(READ_AHEAD_BYTES.is_multiple_of(BLOCK_BYTES));

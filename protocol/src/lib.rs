@@ -19,6 +19,7 @@ pub mod language;
 pub mod lenient_json;
 pub mod message_id;
 pub mod properties;
+pub mod recall_handle;
 pub mod record;
 pub mod request_code;
 pub mod response_code;

@@ -12,5 +12,6 @@ pub mod retention;
 pub mod retry;
 pub mod sql92;
 pub mod store;
+pub mod timer;
 pub mod topic_name;
 pub mod transactions;

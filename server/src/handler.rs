@@ -27,6 +27,7 @@ pub mod offsets;
 mod overdue;
 pub mod pull;
 pub mod queries;
+pub mod recall;
 pub mod resume_check;
 pub mod send;
 pub mod send_back;
@@ -136,6 +137,7 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(shard, origin, frame),
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
+        RequestCode::RECALL_MESSAGE => recall::recall(shard, origin, frame),
         RequestCode::END_TRANSACTION => end_transaction::end(shard, origin, frame),
         RequestCode::RESUME_CHECK_HALF_MESSAGE => resume_check::resume_check(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),

@@ -1,6 +1,7 @@
 //! What the data path needs of the broker's configuration, resolved once at start.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::BrokerConfig;
@@ -33,6 +34,7 @@ pub struct Settings {
     pub read: ReadSettings,
     /// Due time after the store time, by level - 1.
     pub delay_levels: Vec<Duration>,
+    pub timer: TimerSettings,
     pub retention: RetentionSettings,
     pub transactions: TransactionSettings,
 }
@@ -57,6 +59,23 @@ pub struct ReadSettings {
     pub cold_messages_max: u32,
     /// Distance from the log's end that counts as in memory when a new group asks where to begin.
     pub memory_bytes: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct TimerSettings {
+    pub enabled: bool,
+    /// Longest time ahead.
+    pub delay_ms_max: i64,
+    /// Length of a tick, by which times are named.
+    pub precision_ms: i64,
+    /// A message that waits for longer is stored again, so that its segment may expire.
+    pub roll_window_ms: i64,
+    pub flush_interval_ms: u64,
+    /// Where the indexes lie.
+    pub dir: PathBuf,
+    /// Whether producers may take messages back.
+    pub recall: bool,
+    pub recall_when_not_writable: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +123,7 @@ impl Settings {
                 .iter()
                 .map(|&delay_ms| Duration::from_millis(delay_ms.max(0) as u64))
                 .collect(),
+            timer: TimerSettings::new(config),
             retention: RetentionSettings {
                 keep: Duration::from_secs(u64::from(config.file_reserved_hours) * 3_600),
                 delete_hours: config.delete_when.0.clone(),
@@ -120,6 +140,44 @@ impl Settings {
         }
     }
 }
+
+impl TimerSettings {
+    fn new(config: &BrokerConfig) -> Self {
+        let precision_ms = i64::from(config.timer_precision_ms.max(1));
+        let keep_ms = i64::from(config.file_reserved_hours) * 3_600_000;
+        let wished_ms = i64::from(config.timer_roll_window_slots).saturating_mul(precision_ms);
+        Self {
+            enabled: config.timer_wheel_enable,
+            delay_ms_max: i64::from(config.timer_max_delay_seconds) * 1_000,
+            precision_ms,
+            // A segment lives for this long after its last message; waiting in it must end well before.
+            roll_window_ms: wished_ms.min((keep_ms / 3 * 2).max(60_000)).max(ROLL_WINDOW_MS_MIN),
+            flush_interval_ms: u64::from(config.timer_flush_interval_ms.max(1)),
+            dir: config.store_root.join("timer"),
+            recall: config.recall_message_enable,
+            recall_when_not_writable: config.allow_recall_when_broker_not_writeable,
+        }
+    }
+}
+
+#[cfg(test)]
+impl TimerSettings {
+    pub fn for_test() -> Self {
+        Self {
+            enabled: true,
+            delay_ms_max: 0,
+            precision_ms: 1,
+            roll_window_ms: 1,
+            flush_interval_ms: 1,
+            dir: PathBuf::new(),
+            recall: true,
+            recall_when_not_writable: true,
+        }
+    }
+}
+
+/// Storing the same messages again and again would fill the disk.
+const ROLL_WINDOW_MS_MIN: i64 = 1_000;
 
 /// The host's memory. Java counts a record as in memory within 40 % of it from the log's end.
 fn memory_bytes() -> i64 {

@@ -30,7 +30,7 @@ use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::transactions::{self, Transactions};
-use crate::broker::{delay_levels, retention, store};
+use crate::broker::{delay_levels, retention, store, timer};
 use crate::control::link::{ControlLink, ToControl};
 use crate::forwarding::Forwarding;
 use crate::handler;
@@ -65,6 +65,7 @@ pub struct Shard {
     offsets_copy: Cell<OffsetsCopy>,
     pub delay: delay_levels::DelayLevels,
     pub transactions: Transactions,
+    pub timer: timer::Timer,
     inbox: Arc<Inbox>,
     /// By the engine's number.
     queues: RefCell<Vec<Option<Rc<Queue>>>>,
@@ -165,6 +166,7 @@ impl Shard {
             offsets_copy: Cell::new(OffsetsCopy::None),
             delay: delay_levels::DelayLevels::new(parts.delay_offsets),
             transactions: Transactions::new(parts.ownership, parts.index),
+            timer: timer::Timer::default(),
             inbox,
             queues: RefCell::default(),
             arrived: RefCell::default(),
@@ -480,6 +482,7 @@ impl Shard {
                     }
                 }
                 delay_levels::start_owned(self);
+                timer::start_owned(self);
                 let _ = confirm.send(());
             }
             MeshMessage::Query { query, answer } => {

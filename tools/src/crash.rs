@@ -107,9 +107,9 @@ impl CrashArgs {
                 "a crash load ends with the kill: use --load-min and --load-max, not --duration, --messages or --warmup",
             )));
         }
-        if self.load.delay_level.is_some() || self.load.transaction {
+        if self.load.is_delayed() || self.load.transaction {
             return Err(Error::Usage(String::from(
-                "crash compares with what is there at once: --delay-level and --transaction are for produce and verify",
+                "crash compares with what is there at once: delays and --transaction are for produce and verify",
             )));
         }
         if self.load_min > self.load_max {

@@ -40,6 +40,7 @@ Examples:
   rmq-bench produce --batch 32                             batches
   rmq-bench produce --transaction --rollback 0.1           half message and its end, timed apart
   rmq-bench produce --delay-level 3 -m 10000 --journal j   then: verify --journal j --wait 15s
+  rmq-bench produce --timer-in 60s -m 1000000              timer messages that are all due together
   rmq-bench produce --server-pid $(pidof rmq-server) --json a.json --csv a.csv --hdr a.hdr
 
 Exit codes: 0 something was stored, 1 nothing was, 2 wrong command line, 3 no run could be made.";
@@ -98,8 +99,16 @@ pub struct LoadArgs {
     /// Messages come to consumers later: level 1 is 1 s, 2 is 5 s, 3 is 10 s, ... unless the broker says otherwise
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub delay_level: Option<u32>,
+    /// Messages come to consumers this long after each was sent, by the timer of 5.x brokers
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "delay_level")]
+    #[serde(serialize_with = "seconds")]
+    pub timer_delay: Option<Duration>,
+    /// All messages come to consumers at the same time: this long after the start
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["delay_level", "timer_delay"])]
+    #[serde(serialize_with = "seconds")]
+    pub timer_in: Option<Duration>,
     /// Each message is a transaction: a half message, then the request that commits it; latency is that of both
-    #[arg(long, conflicts_with_all = ["oneway", "delay_level"])]
+    #[arg(long, conflicts_with_all = ["oneway", "delay_level", "timer_delay", "timer_in"])]
     pub transaction: bool,
     /// Share of the transactions that is rolled back instead
     #[arg(long, value_name = "RATIO", default_value_t = 0.0, value_parser = parse_ratio, requires = "transaction")]
@@ -217,6 +226,10 @@ impl LoadArgs {
         self.run.get_or_insert_with(|| mix(wall_ms() ^ monotonic_ns().rotate_left(32)));
     }
 
+    pub fn is_delayed(&self) -> bool {
+        self.delay_level.is_some() || self.timer_delay.is_some() || self.timer_in.is_some()
+    }
+
     /// What single values cannot tell.
     pub fn check(&self) -> Result<(), Error> {
         self.payload.check()?;
@@ -227,7 +240,7 @@ impl LoadArgs {
                 self.batch, self.payload.body_size
             )));
         }
-        if self.batch > 1 && (self.transaction || self.delay_level.is_some()) {
+        if self.batch > 1 && (self.transaction || self.is_delayed()) {
             return Err(Error::Usage(String::from(
                 "messages of a batch can neither be delayed nor be transactions: use --batch 1",
             )));
@@ -257,6 +270,13 @@ impl LoadArgs {
         if let Some(level) = self.delay_level {
             fixed.push_str(&format!("DELAY\u{1}{level}\u{2}"));
         }
+        if let Some(delay) = self.timer_delay {
+            fixed.push_str(&format!("TIMER_DELAY_MS\u{1}{}\u{2}", delay.as_millis()));
+        }
+        if let Some(ahead) = self.timer_in {
+            let due_ms = wall_ms() + ahead.as_millis() as u64;
+            fixed.push_str(&format!("TIMER_DELIVER_MS\u{1}{due_ms}\u{2}"));
+        }
         if self.transaction {
             fixed.push_str(&format!("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{}\u{2}", self.group));
         }
@@ -279,17 +299,16 @@ impl LoadArgs {
     }
 
     fn promise(&self, target: &Target) -> Promise {
-        match self.delay_level {
-            _ if self.transaction => Promise::Half(TransactionShape {
+        if self.transaction {
+            return Promise::Half(TransactionShape {
                 topic: target.topic.clone(),
                 group: self.group.clone(),
                 codec: self.codec.codec(),
                 rollback: self.rollback,
                 seed: self.payload.seed.or(self.run).unwrap_or_default(),
-            }),
-            Some(_) => Promise::Delayed,
-            None => Promise::Stored,
+            });
         }
+        if self.is_delayed() { Promise::Delayed } else { Promise::Stored }
     }
 
     fn thread_settings(

@@ -146,7 +146,7 @@ header! {
     pub struct RecallMessageHeader<'a> {
         producer_group: Option<Text<'a>> = "producerGroup",
         topic: Text<'a> = "topic",
-        recall_handle: Text<'a> = "recallHandle",
+        recall_handle: Option<Text<'a>> = "recallHandle",
     }
 }
 

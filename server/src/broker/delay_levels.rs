@@ -74,6 +74,9 @@ pub fn divert(shard: &Shard, message: &mut Message) {
     message.set_property("REAL_TOPIC", &topic);
     message.set_property("REAL_QID", &queue);
     message.set_property("DELAY", &level.to_string());
+    for time in ["TIMER_DELIVER_MS", "TIMER_DELAY_SEC", "TIMER_DELAY_MS"] {
+        message.remove_property(time);
+    }
     message.topic = topic_name::SCHEDULE.to_owned();
     message.queue = level - 1;
 }

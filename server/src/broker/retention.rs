@@ -31,8 +31,9 @@ pub async fn run(shard: Rc<Shard>) {
         };
         shard.disk_ratio.set(ratio);
         let now_ms = store::wall_clock_ms();
-        let expired_may_go =
-            settings.delete_hours.contains(&local_hour(now_ms)) || ratio > settings.disk_ratio_max;
+        // Messages that were due while the broker was down may lie in segments that have expired meanwhile.
+        let is_hour = settings.delete_hours.contains(&local_hour(now_ms)) && !shard.timer.is_behind();
+        let expired_may_go = is_hour || ratio > settings.disk_ratio_max;
         let force = settings.force && ratio > settings.disk_ratio_force;
         if !expired_may_go && !force {
             continue;

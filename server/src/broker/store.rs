@@ -14,11 +14,11 @@ use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::tag::tags_code;
 use rmq_protocol::text::Text;
 
-use super::delay_levels;
 use super::group_commit::Completion;
 use super::message::{Message, StoreOutcome};
 use super::metadata::{Queue, Topic};
 use super::refusal::Refusal;
+use super::{delay_levels, timer};
 use crate::control::limits::QUEUES_PER_TOPIC_MAX;
 use crate::handler::StateGuard;
 use crate::settings::Settings;
@@ -89,7 +89,9 @@ pub struct Seen {
     unique_key: Option<(usize, usize)>,
     delay_level: DelayLevel,
     pub is_half: bool,
-    pub has_timer: bool,
+    asks_for_time: bool,
+    /// The broker's mark of a message whose time has been worked out.
+    has_time: bool,
 }
 
 /// What the property DELAY says.
@@ -111,6 +113,11 @@ impl Seen {
                 Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the property DELAY is no number"))
             }
         }
+    }
+
+    /// Whether it is to be delivered at a time of its own; a delay level counts more.
+    pub fn is_timer(&self) -> bool {
+        self.asks_for_time && !self.has_time && !matches!(self.delay_level, DelayLevel::Level(1..))
     }
 
     pub fn filter_code(&self, completed: &[u8]) -> i64 {
@@ -169,7 +176,10 @@ fn admit_properties(client: Text<'_>, out: &mut Vec<u8>) -> Seen {
                 b"UNIQ_KEY" => seen.unique_key = Some(value),
                 b"DELAY" => seen.delay_level = delay_level(&out[value.0..value.1]),
                 b"TRAN_MSG" => seen.is_half = out[value.0..value.1].eq_ignore_ascii_case(b"true"),
-                b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS" => seen.has_timer = true,
+                b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS" => {
+                    seen.asks_for_time = true;
+                }
+                b"TIMER_OUT_MS" => seen.has_time = true,
                 _ => {}
             }
             kept += len + 1;
@@ -185,22 +195,20 @@ fn delay_level(text: &[u8]) -> DelayLevel {
     level.map_or(DelayLevel::NoNumber, DelayLevel::Level)
 }
 
-/// What this broker does not do yet is refused, never delivered as an ordinary message.
-pub fn refuse_unbuilt(seen: &Seen) -> Result<(), Refusal> {
-    if seen.has_timer && !matches!(seen.delay_level, DelayLevel::Level(1..)) {
-        return Err(Refusal::new(
-            ResponseCode::SYSTEM_ERROR,
-            "accurate timer message is not enabled: this version has delay levels (property DELAY) only",
-        ));
+/// `added` is what the broker will add to its properties later.
+pub fn check_size(settings: &Settings, draft: &Draft<'_>, added: usize) -> Result<(), Refusal> {
+    if draft.body.len() > settings.message_size_max || draft.properties.len() + added > PROPERTIES_LEN_MAX {
+        return Err(too_large(settings));
     }
     Ok(())
 }
 
-pub fn check_size(settings: &Settings, draft: &Draft<'_>) -> Result<(), Refusal> {
-    if draft.body.len() > settings.message_size_max || draft.properties.len() > PROPERTIES_LEN_MAX {
-        return Err(too_large(settings));
+/// A topic may have fewer queues than when its delayed message was sent; that is still delivered.
+pub fn check_queue(topic: &str, queue: i32) -> Result<(), Refusal> {
+    if (0..QUEUES_PER_TOPIC_MAX).contains(&queue) {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("topic[{topic}] has no queue {queue}")))
 }
 
 pub fn too_large(settings: &Settings) -> Refusal {
@@ -289,9 +297,15 @@ fn counted(shard: &Shard, messages: u64, bytes: usize) {
 }
 
 /// Stores a broker-internal message wherever its queue lives, and waits until it is acknowledged. A message
-/// with a delay level waits in the schedule topic first.
+/// with a delay level waits in the schedule topic first, one with a time of its own in the timer's.
 pub async fn store(shard: &Rc<Shard>, mut message: Message) -> StoreOutcome {
     delay_levels::divert(shard, &mut message);
+    if let Err(refusal) = timer::divert(shard, &mut message) {
+        return StoreOutcome::Refused { code: refusal.code, remark: refusal.remark.into_owned() };
+    }
+    if timer::is_recall(&message) {
+        return timer::store_recall(shard, message).await;
+    }
     store_now(shard, message).await
 }
 
@@ -314,17 +328,15 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
             format!("topic[{}] not exist", message.topic),
         ));
     };
-    // A topic may have fewer queues than when its delayed message was sent; that is still delivered.
-    if !(0..QUEUES_PER_TOPIC_MAX).contains(&message.queue) {
-        return refused(Refusal::new(
-            ResponseCode::INVALID_PARAMETER,
-            format!("topic[{}] has no queue {}", message.topic, message.queue),
-        ));
+    if let Err(refusal) = check_queue(&topic.name, message.queue) {
+        return refused(refusal);
     }
     let queue = shard.queue(&topic, message.queue);
-    let draft = Draft::of_message(message);
+    let of_message = Draft::of_message(message);
+    let code = timer::index_code(&message.topic, message.prepared_transaction_offset);
+    let draft = Draft { filter_code: code.unwrap_or(of_message.filter_code), ..of_message };
     // Retry and delay add properties of their own; a message that was just legal may no longer be.
-    if let Err(refusal) = check_size(&shard.settings, &draft) {
+    if let Err(refusal) = check_size(&shard.settings, &draft, 0) {
         return refused(refusal);
     }
     let stored = {
@@ -370,7 +382,8 @@ impl Schema for MessageSchema {
             len: record.total_len() as u32,
             queue_offset: rmq_engine::QueueOffset(record.queue_offset()),
             store_timestamp_ms: record.store_timestamp(),
-            filter_code: tags_code(record.properties().find(name::TAGS)),
+            filter_code: timer::index_code(record.topic(), record.prepared_transaction_offset())
+                .unwrap_or_else(|| tags_code(record.properties().find(name::TAGS))),
         })
     }
 }

@@ -6,7 +6,7 @@ use super::refusal::Refusal;
 
 pub use crate::control::names::{
     CHECK_MAX_TIME_TOPIC as CHECK_MAX_TIME, DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC as SCHEDULE,
-    dead_letter_topic as dead_letter, retry_topic as retry,
+    TIMER_TOPIC as TIMER, dead_letter_topic as dead_letter, retry_topic as retry,
 };
 use crate::control::names::{
     HALF_OP_TOPIC, HALF_TOPIC, OFFSET_MOVED_TOPIC, SELF_TEST_TOPIC, topic_name_problem,
@@ -14,8 +14,9 @@ use crate::control::names::{
 
 pub const TOPIC_LENGTH_MAX: usize = 127;
 
-const FORBIDDEN_TO_SEND: [&str; 6] =
-    [SCHEDULE, HALF_TOPIC, HALF_OP_TOPIC, CHECK_MAX_TIME, SELF_TEST_TOPIC, OFFSET_MOVED_TOPIC];
+/// The timer's topic is none of them in Java, where a message that a client puts there makes the timer fail.
+const FORBIDDEN_TO_SEND: [&str; 7] =
+    [SCHEDULE, TIMER, HALF_TOPIC, HALF_OP_TOPIC, CHECK_MAX_TIME, SELF_TEST_TOPIC, OFFSET_MOVED_TOPIC];
 
 pub fn is_forbidden_to_send(topic: &str) -> bool {
     FORBIDDEN_TO_SEND.contains(&topic)

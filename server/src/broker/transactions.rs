@@ -144,7 +144,7 @@ pub fn prepare(
         ));
     }
     // Java loses such a message; clients take the delay out before they send.
-    if seen.has_timer || seen.delay_level()? > 0 {
+    if seen.is_timer() || seen.delay_level()? > 0 {
         return Err(Refusal::new(
             ResponseCode::MESSAGE_ILLEGAL,
             "the message is illegal: a half message cannot be delayed",
@@ -167,7 +167,7 @@ pub fn prepare(
         properties: &properties,
         ..*draft
     };
-    store::check_size(&shard.settings, &half)?;
+    store::check_size(&shard.settings, &half, 0)?;
     // Else no check could ever get past it.
     if properties.len() + half::RENEWAL_BYTES > PROPERTIES_LEN_MAX {
         return Err(store::too_large(&shard.settings));

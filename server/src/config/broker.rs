@@ -79,6 +79,13 @@ typed! {
         flush_interval_commit_log_ms: u64 = "flushIntervalCommitLog",
         delay_levels: DelayLevels = "messageDelayLevel",
         flush_delay_offset_interval_ms: u64 = "flushDelayOffsetInterval",
+        timer_wheel_enable: bool = "timerWheelEnable",
+        timer_max_delay_seconds: u32 = "timerMaxDelaySec",
+        timer_precision_ms: u32 = "timerPrecisionMs",
+        timer_roll_window_slots: u32 = "timerRollWindowSlot",
+        timer_flush_interval_ms: u32 = "timerFlushIntervalMs",
+        recall_message_enable: bool = "recallMessageEnable",
+        allow_recall_when_broker_not_writeable: bool = "allowRecallWhenBrokerNotWriteable",
 
         // Retention.
         delete_when: DeleteHours = "deleteWhen",

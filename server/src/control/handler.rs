@@ -9,6 +9,7 @@ pub mod group;
 pub mod order;
 pub mod runtime;
 pub mod stats;
+pub mod timer;
 pub mod topic;
 
 use std::net::SocketAddr;
@@ -84,6 +85,8 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::QUERY_SUBSCRIPTION_BY_CONSUMER => stats::subscription(state, request),
         RequestCode::GET_ALL_CONSUMER_OFFSET => stats::all_offsets(state).await,
         RequestCode::GET_ALL_DELAY_OFFSET => stats::delay_offsets(state).await,
+        RequestCode::GET_TIMER_CHECK_POINT => timer::checkpoint(state).await,
+        RequestCode::GET_TIMER_METRICS => timer::metrics(state).await,
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(state).await,
         RequestCode::GET_BROKER_CONFIG => broker::config(state),
         code => Err(Refusal::new(

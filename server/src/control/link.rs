@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
 
+pub use crate::broker::timer::counts::Count;
 pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
 /// A future that stays on the thread that made it.
@@ -274,6 +275,8 @@ pub enum ShardQuery {
     HandOver,
     /// Progress of the delay levels that the shard owns and that ever held a record: answered with `DelayOffsets`.
     DelayOffsets,
+    /// State of the shard's timer: answered with `Timer`.
+    Timer,
     Stats,
 }
 
@@ -288,6 +291,7 @@ pub enum ShardAnswer {
     /// `None`: no such record.
     Timestamp(Option<i64>),
     Stats(Box<ShardStats>),
+    Timer(Box<TimerStats>),
     /// The shard could not do it; the text is the remark of the answer.
     Failed(String),
 }
@@ -356,6 +360,22 @@ pub struct ShardStats {
     pub suspended_pulls: u64,
     /// Used share of the file system that holds the log, 0.0 to 1.0.
     pub disk_ratio: f64,
+}
+
+/// What a shard's timer is at; counters run from the start of the process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TimerStats {
+    /// Everything due before has been delivered.
+    pub read_ms: i64,
+    /// Messages that the timer has taken up, ever.
+    pub next_offset: i64,
+    /// Messages stored and not yet taken up.
+    pub offset_behind: i64,
+    pub pending: u64,
+    pub enqueued_per_s: f64,
+    pub dequeued_per_s: f64,
+    /// Waiting messages by topic.
+    pub counts: Vec<(String, Count)>,
 }
 
 impl fmt::Debug for ToControl {

@@ -48,9 +48,6 @@ pub struct ControlSettings {
 
 impl From<&BrokerConfig> for ControlSettings {
     fn from(config: &BrokerConfig) -> Self {
-        let flag = |key: &str, default: bool| {
-            config.all.get(key).map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
-        };
         let number = |key: &str, default: i32| {
             config.all.get(key).and_then(|value| value.trim().parse().ok()).unwrap_or(default)
         };
@@ -74,8 +71,8 @@ impl From<&BrokerConfig> for ControlSettings {
             broker_topic: config.broker_topic_enable,
             broker_permission: config.broker_permission,
             trace_topic: config.trace_topic_enable.then(|| config.msg_trace_topic_name.clone()),
+            timer: config.timer_wheel_enable,
             // The topics of features that are not built yet exist all the same: tools list them.
-            timer: flag("timerWheelEnable", true),
             revive_queues: number("reviveQueueNum", 8).clamp(1, QUEUES_PER_TOPIC_MAX),
             delay_levels: config.delay_levels.0.len() as i32,
             consumer_offsets_flush_ms: config.flush_consumer_offset_interval_ms,

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use rmq_engine::QueueOffset;
 
-use crate::broker::delay_levels;
 use crate::broker::group_commit::Completion;
+use crate::broker::{delay_levels, timer};
 use crate::control::link::{QueueRange, ShardAnswer, ShardQuery, ShardStats};
 use crate::shard::Shard;
 
@@ -48,6 +48,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
             ShardAnswer::Done
         }
         ShardQuery::DelayOffsets => ShardAnswer::DelayOffsets(delay_levels::progress(shard)),
+        ShardQuery::Timer => ShardAnswer::Timer(Box::new(timer::stats(shard))),
         ShardQuery::Stats => ShardAnswer::Stats(Box::new(stats(shard))),
     }
 }

@@ -20,6 +20,7 @@ use crate::broker::message::{Message, StoreOutcome};
 use crate::broker::metadata::{Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::store::{self, Draft};
+use crate::broker::timer::{self, Accepted};
 use crate::broker::{delay_levels, retry, topic_name, transactions};
 use crate::control::link::{ToControl, TopicOutcome, TopicRequest};
 use crate::mesh::{MeshMessage, Verdict};
@@ -205,14 +206,11 @@ fn send_one(
         body,
     };
     let outcome: Result<Option<Message>, Refusal> = (|| {
-        store::check_size(&shard.settings, &draft)?;
+        store::check_size(&shard.settings, &draft, 0)?;
         let delay_level = seen.delay_level()?;
         // Clients before 4.6.1 retry a half message with its properties: that is an ordinary message.
         let is_half = seen.is_half && !(header.reconsume_times > 0 && delay_level > 0);
         let is_retry = topic.name.starts_with(topic_name::RETRY_PREFIX);
-        if !is_half {
-            store::refuse_unbuilt(&seen)?;
-        }
         if !is_half && (is_retry || delay_level > 0) {
             let mut message = draft.to_message(&topic.name, queue.id);
             if is_retry {
@@ -223,16 +221,36 @@ fn send_one(
                 return Ok(Some(message));
             }
         }
+        let uniq = seen.unique_key(&stored);
+        let transaction = header.sys_flag & sys_flag::TRANSACTION_MASK;
+        let is_whole = transaction == 0 || transaction == sys_flag::TRANSACTION_COMMIT;
+        if seen.is_timer() && is_whole && !seen.is_half {
+            match timer::accept(shard, &topic.name, queue.id, &draft)? {
+                Accepted::DueNow => {}
+                Accepted::Recall(message) => return Ok(Some(message)),
+                Accepted::Waits { stored, out_ms } => {
+                    let handle = timer::recall_handle(shard, &topic.name, out_ms, uniq.unwrap_or_default());
+                    shard.answer_when_acknowledged(stored.end, to, |out| {
+                        let mut text = [0; MESSAGE_ID_LEN_MAX];
+                        let id = MessageId::new(shard.settings.store_host, stored.physical_offset);
+                        let sent =
+                            Sent { id: id.write(&mut text), queue_id: queue.id, offset: stored.queue_offset };
+                        write_sent(out, &to, sent, uniq, handle.as_deref(), &shard.settings);
+                    });
+                    return Ok(None);
+                }
+            }
+        }
         let _state = StateGuard::enter();
         let appended = match is_half {
             false => store::append(shard, topic, queue, &draft)?,
             true => transactions::prepare(shard, topic, queue, &draft, &seen)?,
         };
-        let uniq = seen.unique_key(&stored);
         shard.answer_when_acknowledged(appended.end, to, |out| {
             let mut text = [0; MESSAGE_ID_LEN_MAX];
             let id = MessageId::new(shard.settings.store_host, appended.physical_offset).write(&mut text);
-            write_sent(out, &to, id, queue.id, appended.queue_offset, uniq, &shard.settings);
+            let sent = Sent { id, queue_id: queue.id, offset: appended.queue_offset };
+            write_sent(out, &to, sent, uniq, None, &shard.settings);
         });
         Ok(None)
     })();
@@ -264,8 +282,8 @@ fn send_diverted(
             StoreOutcome::Stored { queue_offset, physical_offset } => {
                 let mut text = [0; MESSAGE_ID_LEN_MAX];
                 let id = MessageId::new(shard.settings.store_host, *physical_offset).write(&mut text);
-                let unique_key = unique_key.as_deref();
-                write_sent(out, &to, id, queue_id, *queue_offset, unique_key, &shard.settings);
+                let sent = Sent { id, queue_id, offset: *queue_offset };
+                write_sent(out, &to, sent, unique_key.as_deref(), None, &shard.settings);
             }
             StoreOutcome::Refused { code, remark } => {
                 let writer = FrameWriter::response(out, to.codec, *code, to.opaque).remark(remark);
@@ -303,6 +321,9 @@ fn send_batch(
     if seen.delay_level()? > 0 {
         return Err(illegal("the message is illegal: a batch cannot be delayed"));
     }
+    if seen.is_timer() {
+        return Err(illegal("the message is illegal: a batch cannot have a time of its own"));
+    }
     if body.len() > shard.settings.message_size_max {
         return Err(store::too_large(&shard.settings));
     }
@@ -338,7 +359,7 @@ fn send_batch(
             filter_code: tags_code(properties.find(name::TAGS)),
             body: entry.body,
         };
-        store::check_size(&shard.settings, &draft)?;
+        store::check_size(&shard.settings, &draft, 0)?;
         drafts.push(draft);
     }
     if drafts.is_empty() {
@@ -355,26 +376,36 @@ fn send_batch(
             let mut text = [0; MESSAGE_ID_LEN_MAX];
             ids.push_str(MessageId::new(shard.settings.store_host, offset).write(&mut text));
         }
-        write_sent(out, &to, &ids, queue.id, appended.queue_offset, None, &shard.settings);
+        let sent = Sent { id: &ids, queue_id: queue.id, offset: appended.queue_offset };
+        write_sent(out, &to, sent, None, None, &shard.settings);
     });
     Ok(Handled::Done)
+}
+
+/// Where a message went.
+struct Sent<'a> {
+    id: &'a str,
+    queue_id: i32,
+    offset: i64,
 }
 
 fn write_sent(
     out: &mut Vec<u8>,
     to: &ReplyTo,
-    id: &str,
-    queue_id: i32,
-    queue_offset: i64,
+    sent: Sent<'_>,
     unique_key: Option<&str>,
+    recall_handle: Option<&str>,
     settings: &Settings,
 ) {
     let mut writer = FrameWriter::response(out, to.codec, ResponseCode::SUCCESS, to.opaque)
-        .field("msgId", id)
-        .field_int("queueId", queue_id)
-        .field_int("queueOffset", queue_offset);
+        .field("msgId", sent.id)
+        .field_int("queueId", sent.queue_id)
+        .field_int("queueOffset", sent.offset);
     if let Some(unique_key) = unique_key {
         writer = writer.field("transactionId", unique_key);
+    }
+    if let Some(handle) = recall_handle {
+        writer = writer.field("recallHandle", handle);
     }
     with_region(writer, settings).finish();
 }
@@ -393,7 +424,8 @@ pub fn write_flush_timeout(out: &mut Vec<u8>, to: &ReplyTo, prepared: &[u8]) {
         return out.extend_from_slice(prepared);
     }
     let mut writer = FrameWriter::response(out, to.codec, ResponseCode::FLUSH_DISK_TIMEOUT, to.opaque);
-    for name in ["msgId", "queueId", "queueOffset", "transactionId", "MSG_REGION", "TRACE_ON"] {
+    for name in ["msgId", "queueId", "queueOffset", "transactionId", "recallHandle", "MSG_REGION", "TRACE_ON"]
+    {
         if let Some(value) = frame.header.fields.find(name) {
             writer = writer.field_text(name, value);
         }

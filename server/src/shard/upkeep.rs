@@ -132,6 +132,7 @@ impl Shard {
 
     pub(super) async fn stop(self: Rc<Self>) {
         self.answers.each(|connection| connection.close());
+        self.timer.close().await;
         if let Err(error) = Rc::clone(&self.engine).shutdown().await {
             tracing::error!(shard = self.index, %error, "the log did not stop cleanly; the next start recovers it");
         }

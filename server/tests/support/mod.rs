@@ -128,6 +128,11 @@ impl Server {
         self.again()
     }
 
+    /// A new process after `stop`.
+    pub fn stopped_again(self) -> Self {
+        self.again()
+    }
+
     fn again(mut self) -> Self {
         let settings = std::mem::take(&mut self.settings);
         Self::spawn(&self.dir.clone(), self.broker_port, self.namesrv_port, settings)

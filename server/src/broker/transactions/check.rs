@@ -280,7 +280,7 @@ async fn move_aside(
 fn append_copy(shard: &Shard, queue: &HalfQueue, renewal: &Renewal) -> Result<Stored, Refusal> {
     let places = queue.places(shard)?;
     let draft = Draft::of_message(&renewal.message);
-    store::check_size(&shard.settings, &draft)?;
+    store::check_size(&shard.settings, &draft, 0)?;
     let _state = StateGuard::enter();
     let copy = store::append(shard, &places.half_topic, &places.half, &draft)?;
     queue.progress.borrow_mut().renewed(renewal.origin);

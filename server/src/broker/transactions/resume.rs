@@ -32,7 +32,7 @@ pub async fn resume(shard: &Rc<Shard>, set_aside: &RecordRef<'_>) -> Result<(), 
     }
     let text = origin.map(|half| Op::End { half, outcome: None }.text());
     let copy = Draft::of_message(&message);
-    store::check_size(&shard.settings, &copy)?;
+    store::check_size(&shard.settings, &copy, 0)?;
     let end = {
         let _state = StateGuard::enter();
         let mut lens = vec![store::record_len(shard, &places.half_topic, &places.half, &copy)];

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rmq_protocol::body::KvTable;
 use rmq_protocol::language::version;
 
-use super::stats;
+use super::{stats, timer};
 use crate::control::answer::{Answer, Outcome};
 use crate::control::link::{ShardAnswer, ShardQuery};
 use crate::control::names;
@@ -32,6 +32,7 @@ pub async fn info(state: &Rc<State>) -> Outcome {
     let now = rates::sum(state.query_all(ShardQuery::Stats).await);
     let now_ms = state.now_ms();
     let delays = delay_progress(state).await;
+    let timer = timer::texts(state).await;
 
     let mut table: BTreeMap<String, String> = BTreeMap::new();
     let mut put = |key: &str, value: String| {
@@ -86,11 +87,8 @@ pub async fn info(state: &Rc<State>) -> Outcome {
     for (level, progress) in delays {
         put(&format!("scheduleMessageOffset_{level}"), progress);
     }
-    for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum"] {
-        put(key, "0".to_owned());
-    }
-    for key in ["timerEnqueueTps", "timerDequeueTps"] {
-        put(key, "0.0".to_owned());
+    for (key, text) in timer {
+        put(key, text);
     }
     for (pool, capacity_key, default) in POOLS {
         put(&format!("{pool}ThreadPoolQueueSize"), "0".to_owned());
