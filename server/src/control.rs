@@ -9,6 +9,7 @@
 
 mod answer;
 pub mod changes;
+mod client_calls;
 pub mod clients;
 pub mod groups;
 mod handler;
@@ -45,6 +46,7 @@ use crate::config::BrokerConfig;
 use crate::ownership::Ownership;
 
 use self::changes::{Change, ChangeQueue, commit_changes};
+use self::client_calls::ClientCalls;
 use self::clients::ClientTable;
 use self::groups::GroupTable;
 use self::link::{ConsumerOffsetRow, ControlInbox, MetadataChange, ShardLinks, ShardQuery, ToControl};
@@ -120,6 +122,7 @@ impl Control {
             delays: RefCell::new(delays),
             rates: RefCell::new(Rates::default()),
             changes: ChangeQueue::default(),
+            calls: ClientCalls::default(),
             serving: Serving::default(),
             saving_offsets: tokio::sync::Mutex::new(()),
             started_ms: now_ms,
@@ -211,8 +214,10 @@ async fn take(state: &Rc<State>, message: ToControl) {
                 tokio::task::spawn_local(serving);
             }
         }
+        ToControl::ClientAnswer { connection, frame } => state.calls.answered(connection, frame),
         ToControl::ConnectionClosed { connection } => {
             state.serving.close(connection);
+            state.calls.close(connection);
             let change = state.clients.borrow_mut().close(connection);
             let state = state.clone();
             tokio::task::spawn_local(async move { state.spread(change).await });
@@ -243,6 +248,7 @@ async fn expire_clients(state: Rc<State>) {
                 state.settings.client_expiry_ms
             );
             state.serving.close(connection);
+            state.calls.close(connection);
             let change = state.clients.borrow_mut().close(connection);
             state.links.close(connection);
             state.spread(change).await;

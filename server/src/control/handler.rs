@@ -7,6 +7,9 @@ pub mod broker;
 pub mod client;
 pub mod group;
 pub mod order;
+pub mod relay;
+pub mod reply;
+pub mod rewind;
 pub mod runtime;
 pub mod stats;
 pub mod topic;
@@ -86,6 +89,14 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::GET_ALL_DELAY_OFFSET => stats::delay_offsets(state).await,
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(state).await,
         RequestCode::GET_BROKER_CONFIG => broker::config(state),
+        RequestCode::SEND_REPLY_MESSAGE | RequestCode::SEND_REPLY_MESSAGE_V2 => {
+            reply::send(state, request).await
+        }
+        RequestCode::GET_CONSUMER_RUNNING_INFO => relay::running_info(state, request).await,
+        RequestCode::CONSUME_MESSAGE_DIRECTLY => relay::consume_directly(state, request).await,
+        RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => relay::consumer_status(state, request).await,
+        RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => rewind::reset(state, request).await,
+        RequestCode::CLONE_GROUP_OFFSET => rewind::clone_offsets(state, request).await,
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
             format!(" request type {} not supported", code.0),
@@ -96,9 +107,9 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
 fn encode(request: &Header<'_>, outcome: Outcome) -> Vec<u8> {
     let mut frame = Vec::new();
     match outcome {
-        Ok(Answer { remark, fields, body }) => {
-            let mut writer =
-                FrameWriter::response(&mut frame, request.codec, ResponseCode::SUCCESS, request.opaque);
+        Ok(Answer { relayed: Some(of_client), .. }) => relay::encode(&mut frame, request, &of_client),
+        Ok(Answer { code, remark, fields, body, relayed: None }) => {
+            let mut writer = FrameWriter::response(&mut frame, request.codec, code, request.opaque);
             if let Some(remark) = remark {
                 writer.put_remark(&remark);
             }

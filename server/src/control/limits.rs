@@ -31,10 +31,18 @@ pub const CHANGES_WAITING_MAX: usize = 20_000;
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
 pub const REQUEST_BYTES_WAITING_MAX: usize = 256 << 20;
 
+/// Requests of the broker that wait for clients' answers, and the bytes of these requests; one more fails.
+pub const CALLS_WAITING_MAX: usize = 65_536;
+pub const CALL_BYTES_WAITING_MAX: usize = 256 << 20;
+/// Clients that one request of a tool asks at a time; the others are asked as these answer.
+pub const CALLS_AT_ONCE_MAX: usize = 256;
+
 pub const NAME_SERVERS_MAX: usize = 64;
 /// An answer of a name server: the ordered-topic table at most.
 pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;
 
+const _: () = assert!(CALL_BYTES_WAITING_MAX > rmq_protocol::FRAME_SIZE_MAX);
+const _: () = assert!(CALLS_WAITING_MAX > CALLS_AT_ONCE_MAX);
 const _: () = assert!(REQUEST_BYTES_WAITING_MAX > rmq_protocol::FRAME_SIZE_MAX);
 const _: () = assert!(TOPICS_MAX * REGISTERED_TOPIC_BYTES < rmq_protocol::FRAME_SIZE_MAX);
 const _: () = assert!(GROUPS_PER_CONNECTION_MAX <= ONLINE_GROUPS_MAX);

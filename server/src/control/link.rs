@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
+use crate::broker::message::Message;
 
 pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
@@ -34,6 +35,11 @@ pub enum ToControl {
         connection: ConnectionId,
         peer: SocketAddr,
         vip: bool,
+        frame: Vec<u8>,
+    },
+    /// A client's answer to a request of the broker, one whole frame.
+    ClientAnswer {
+        connection: ConnectionId,
         frame: Vec<u8>,
     },
     ConnectionClosed {
@@ -98,7 +104,7 @@ impl ControlLink {
 
     /// After shutdown there is nobody to listen; whoever asked is being drained by then.
     pub fn tell(&self, message: ToControl) {
-        if let ToControl::Request { frame, .. } = &message {
+        if let ToControl::Request { frame, .. } | ToControl::ClientAnswer { frame, .. } = &message {
             self.requests.fetch_add(1, Ordering::Relaxed);
             self.request_bytes.fetch_add(frame.len(), Ordering::Relaxed);
         }
@@ -124,7 +130,7 @@ impl ControlInbox {
     }
 
     fn took(&self, message: &ToControl) {
-        if let ToControl::Request { frame, .. } = message {
+        if let ToControl::Request { frame, .. } | ToControl::ClientAnswer { frame, .. } = message {
             self.requests.fetch_sub(1, Ordering::Relaxed);
             self.request_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         }
@@ -237,7 +243,7 @@ pub enum ShardQuery {
         queue: i32,
         offset: i64,
     },
-    /// Copies the offsets of one group to another, for one topic or all.
+    /// Copies the offsets of one group to another, for one topic or all: answered with the `Offsets` of the other.
     CloneOffsets {
         from: String,
         to: String,
@@ -257,6 +263,21 @@ pub enum ShardQuery {
         queue: i32,
         offset: i64,
     },
+    /// The record that begins at a place in the log of any shard: answered with `Record`.
+    RecordAt {
+        physical_offset: i64,
+    },
+    /// The first message stored at or after a time, the queue's end for a negative one: answered with `Offset`.
+    /// Only to the queue's owner.
+    SearchOffset {
+        topic: String,
+        queue: i32,
+        timestamp: i64,
+    },
+    /// Stores a message in a queue of this shard: answered with `Stored` when it is acknowledged.
+    Store {
+        message: Box<Message>,
+    },
     /// Done when the shard has put into the inbox what it has not reported yet: `Offsets`, `DelayOffsets`.
     HandOver,
     /// Progress of the delay levels that the shard owns and that ever held a record: answered with `DelayOffsets`.
@@ -275,6 +296,13 @@ pub enum ShardAnswer {
     /// `None`: no such record.
     Timestamp(Option<i64>),
     Stats(Box<ShardStats>),
+    Record(Option<Vec<u8>>),
+    Offset(i64),
+    Stored {
+        /// As clients know it.
+        message_id: String,
+        queue_offset: i64,
+    },
     /// The shard could not do it; the text is the remark of the answer.
     Failed(String),
 }
@@ -345,6 +373,9 @@ impl fmt::Debug for ToControl {
         match self {
             Self::Request { connection, frame, .. } => {
                 write!(f, "Request({connection:?}, {} bytes)", frame.len())
+            }
+            Self::ClientAnswer { connection, frame } => {
+                write!(f, "ClientAnswer({connection:?}, {} bytes)", frame.len())
             }
             Self::ConnectionClosed { connection } => write!(f, "ConnectionClosed({connection:?})"),
             Self::CreateTopic { request, .. } => write!(f, "CreateTopic({request:?})"),

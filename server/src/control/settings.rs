@@ -41,6 +41,12 @@ pub struct ControlSettings {
     /// Whether SQL92 subscriptions are served.
     pub property_filter: bool,
     pub start_accept_send_ms: i64,
+    pub region: String,
+    pub trace_on: bool,
+    /// Replies of request-reply are stored as well as pushed.
+    pub store_replies: bool,
+    /// A reset of offsets is the broker's work; otherwise it tells the clients.
+    pub server_side_reset: bool,
     pub log_dir: PathBuf,
     /// Every configuration key in effect, sorted, as code 26 lists them.
     pub all_keys: Vec<(String, String)>,
@@ -84,6 +90,10 @@ impl From<&BrokerConfig> for ControlSettings {
             notify_consumers: config.notify_consumer_ids_changed_enable,
             property_filter: config.enable_property_filter,
             start_accept_send_ms: config.start_accept_send_request_ms,
+            region: config.region_id.clone(),
+            trace_on: config.trace_on,
+            store_replies: config.store_reply_message_enable,
+            server_side_reset: config.use_server_side_reset_offset,
             log_dir: config.commit_log_dir.clone(),
             all_keys: config.all.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
@@ -122,6 +132,10 @@ impl ControlSettings {
             notify_consumers: true,
             property_filter: false,
             start_accept_send_ms: 0,
+            region: "DefaultRegion".to_owned(),
+            trace_on: true,
+            store_replies: true,
+            server_side_reset: true,
             all_keys: vec![("brokerName".to_owned(), "broker-a".to_owned())],
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::changes::ChangeQueue;
+use super::client_calls::ClientCalls;
 use super::clients::{ClientChange, ClientTable};
 use super::groups::GroupTable;
 use super::link::{MetadataChange, ShardAnswer, ShardLinks, ShardQuery};
@@ -32,6 +33,7 @@ pub struct State {
     pub delays: RefCell<DelayOffsets>,
     pub rates: RefCell<Rates>,
     pub changes: ChangeQueue,
+    pub calls: ClientCalls,
     pub serving: Serving,
     pub registrar: Registrar,
     /// Held while offsets are written, so that there is one writer, and the last save waits for the one before.

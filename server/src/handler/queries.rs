@@ -2,10 +2,13 @@
 
 use std::rc::Rc;
 
-use rmq_engine::QueueOffset;
+use rmq_engine::{Boundary, QueueOffset};
+use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
 
-use crate::broker::delay_levels;
+use super::offsets;
 use crate::broker::group_commit::Completion;
+use crate::broker::message::StoreOutcome;
+use crate::broker::{delay_levels, store};
 use crate::control::link::{QueueRange, ShardAnswer, ShardQuery, ShardStats};
 use crate::shard::Shard;
 
@@ -24,8 +27,11 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
             ShardAnswer::Done
         }
         ShardQuery::CloneOffsets { from, to, topic } => {
-            shard.offsets.borrow_mut().clone_group(&from, &to, topic.as_deref());
-            ShardAnswer::Done
+            let mut offsets = shard.offsets.borrow_mut();
+            offsets.clone_group(&from, &to, topic.as_deref());
+            let mut rows = offsets.offsets_of(&to);
+            rows.retain(|row| topic.as_deref().is_none_or(|topic| topic == row.topic));
+            ShardAnswer::Offsets(rows)
         }
         ShardQuery::DeleteTopic { topic } => delete_topic(shard, &topic).await,
         ShardQuery::DeleteGroup { group, clean_offset } => {
@@ -43,6 +49,21 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
                 Err(error) => ShardAnswer::Failed(error.to_string()),
             }
         }
+        ShardQuery::RecordAt { physical_offset } => match store::record_at(shard, physical_offset).await {
+            Ok(record) => ShardAnswer::Record(record),
+            Err(refusal) => ShardAnswer::Failed(refusal.remark.into_owned()),
+        },
+        ShardQuery::SearchOffset { topic, queue, timestamp } => {
+            search_offset(shard, &topic, queue, timestamp).await
+        }
+        ShardQuery::Store { message } => match store::store(shard, *message).await {
+            StoreOutcome::Stored { queue_offset, physical_offset } => {
+                let mut text = [0; MESSAGE_ID_LEN_MAX];
+                let id = MessageId::new(shard.settings.store_host, physical_offset).write(&mut text);
+                ShardAnswer::Stored { message_id: id.to_owned(), queue_offset }
+            }
+            StoreOutcome::Refused { remark, .. } => ShardAnswer::Failed(remark),
+        },
         ShardQuery::HandOver => {
             shard.hand_over_offsets();
             ShardAnswer::Done
@@ -78,6 +99,17 @@ async fn queue_ranges(shard: &Rc<Shard>, name: &str) -> Vec<QueueRange> {
         ranges.push(range);
     }
     ranges
+}
+
+async fn search_offset(shard: &Rc<Shard>, topic: &str, queue: i32, timestamp: i64) -> ShardAnswer {
+    let Some(number) = offsets::number(shard, topic, queue) else { return ShardAnswer::Offset(0) };
+    if timestamp < 0 {
+        return ShardAnswer::Offset(shard.engine.max_offset(number).0);
+    }
+    match Rc::clone(&shard.engine).search_offset(number, timestamp, Boundary::Lower).await {
+        Ok(offset) => ShardAnswer::Offset(offset.0),
+        Err(error) => ShardAnswer::Failed(error.to_string()),
+    }
 }
 
 /// The deletion is durable when it is answered; a topic of the same name then begins at offset 0.

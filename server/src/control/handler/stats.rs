@@ -110,7 +110,7 @@ pub async fn consumption(state: &Rc<State>, request: &Request<'_>) -> Outcome {
 }
 
 /// An online group that does not subscribe to the topic any more.
-fn has_left(state: &State, group: &str, topic: &str) -> bool {
+pub fn has_left(state: &State, group: &str, topic: &str) -> bool {
     let clients = state.clients.borrow();
     clients.consumer_group(group).is_some_and(|members| {
         !members.subscriptions.is_empty() && !members.subscriptions.contains_key(topic)
@@ -196,7 +196,7 @@ fn message_queue(state: &State, topic: &str, queue: i32) -> MessageQueue {
 }
 
 /// By queue, with the shard that owns it.
-async fn queue_ranges(state: &State, topic: &str) -> BTreeMap<i32, (usize, QueueRange)> {
+pub async fn queue_ranges(state: &State, topic: &str) -> BTreeMap<i32, (usize, QueueRange)> {
     let answers = state.query_all(ShardQuery::QueueRanges { topic: topic.to_owned() }).await;
     let mut ranges = BTreeMap::new();
     for (shard, answer) in answers.into_iter().enumerate() {
@@ -208,7 +208,7 @@ async fn queue_ranges(state: &State, topic: &str) -> BTreeMap<i32, (usize, Queue
 }
 
 /// By topic and queue.
-async fn group_offsets(state: &State, group: &str) -> BTreeMap<(String, i32), GroupOffset> {
+pub async fn group_offsets(state: &State, group: &str) -> BTreeMap<(String, i32), GroupOffset> {
     let answers = state.query_all(ShardQuery::GroupOffsets { group: group.to_owned() }).await;
     let mut offsets = BTreeMap::new();
     for answer in answers {
