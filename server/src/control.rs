@@ -16,6 +16,7 @@ mod handler;
 mod heartbeat;
 pub mod limits;
 pub mod link;
+mod live_config;
 mod local_time;
 mod name_server;
 pub mod names;
@@ -40,9 +41,10 @@ use std::time::Duration;
 
 use futures_lite::future::poll_once;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::BrokerConfig;
+use crate::live::Live;
 use crate::ownership::Ownership;
 
 use self::changes::{Change, ChangeQueue, commit_changes};
@@ -50,6 +52,7 @@ use self::client_calls::ClientCalls;
 use self::clients::ClientTable;
 use self::groups::GroupTable;
 use self::link::{ConsumerOffsetRow, ControlInbox, MetadataChange, ShardLinks, ShardQuery, ToControl};
+use self::live_config::LiveConfig;
 use self::offsets::{ConsumerOffsets, DelayOffsets};
 use self::order_locks::OrderLocks;
 use self::rates::Rates;
@@ -86,18 +89,11 @@ impl Control {
         links: Rc<dyn ShardLinks>,
         inbox: ControlInbox,
     ) -> Result<(Self, InitialState), StartError> {
-        Self::with_settings(ControlSettings::from(config), links, inbox)
-    }
-
-    fn with_settings(
-        settings: ControlSettings,
-        links: Rc<dyn ShardLinks>,
-        inbox: ControlInbox,
-    ) -> Result<(Self, InitialState), StartError> {
+        let settings: &'static ControlSettings = Box::leak(Box::new(ControlSettings::from(config)));
         let files = StateFiles::in_dir(&settings.config_dir);
         let now_ms = state::now_ms();
         let mut topics = files.topics.load(TopicTable::parse)?.unwrap_or_default();
-        if topics.add_system_topics(&settings, now_ms) {
+        if topics.add_system_topics(settings, now_ms) {
             files.topics.save(&topics.to_file())?;
         }
         let mut groups = files.groups.load(GroupTable::parse)?.unwrap_or_default();
@@ -111,7 +107,9 @@ impl Control {
         let delay_offsets = delays.rows();
         let state = Rc::new(State {
             registrar: Registrar::new(&settings.name_servers, topics.version()),
-            settings,
+            settings: Live::new(settings),
+            config: RefCell::new(LiveConfig::new(config, now_ms)),
+            changing_config: tokio::sync::Mutex::new(()),
             links,
             files,
             topics: RefCell::new(topics),
@@ -275,9 +273,8 @@ async fn sample_rates(state: Rc<State>) {
 }
 
 async fn save_consumer_offsets(state: Rc<State>) {
-    let mut ticks = every(Duration::from_millis(state.settings.consumer_offsets_flush_ms));
     loop {
-        ticks.tick().await;
+        sleep(Duration::from_millis(state.settings.consumer_offsets_flush_ms)).await;
         if let Err(remark) = state.save_consumer_offsets().await {
             tracing::error!("consumer offsets are not saved: {remark}");
         }
@@ -285,9 +282,8 @@ async fn save_consumer_offsets(state: Rc<State>) {
 }
 
 async fn save_delay_offsets(state: Rc<State>) {
-    let mut ticks = every(Duration::from_millis(state.settings.delay_offsets_flush_ms));
     loop {
-        ticks.tick().await;
+        sleep(Duration::from_millis(state.settings.delay_offsets_flush_ms)).await;
         if let Err(remark) = state.save_delay_offsets().await {
             tracing::error!("delay offsets are not saved: {remark}");
         }

@@ -1,4 +1,4 @@
-//! What the data path needs of the broker's configuration, resolved once at start.
+//! What the data path needs of the broker's configuration, resolved at start and at each change.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::config::BrokerConfig;
 pub const PERM_READ: i32 = 4;
 pub const PERM_WRITE: i32 = 2;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub broker_name: String,
     pub cluster_name: String,
@@ -33,10 +33,12 @@ pub struct Settings {
     pub delay_levels: Vec<Duration>,
     pub retention: RetentionSettings,
     pub reject_transactions: bool,
+    /// Pending resets of consumer offsets count; otherwise clients are told of resets.
+    pub server_side_reset: bool,
 }
 
 /// Most bytes and messages of one pull, from memory and from disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReadSettings {
     pub hot_bytes_max: u32,
     pub hot_messages_max: u32,
@@ -46,7 +48,7 @@ pub struct ReadSettings {
     pub memory_bytes: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RetentionSettings {
     pub keep: Duration,
     /// Hours of the day at which expired segments go.
@@ -98,6 +100,7 @@ impl Settings {
                 force: config.clean_file_forcibly_enable,
             },
             reject_transactions: config.reject_transaction_message,
+            server_side_reset: config.use_server_side_reset_offset,
         }
     }
 }

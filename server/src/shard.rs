@@ -30,11 +30,12 @@ use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::{delay_levels, retention, store};
-use crate::control::link::{ControlLink, ToControl};
+use crate::control::link::{ControlLink, MetadataChange, ToControl};
 use crate::forwarding::Forwarding;
 use crate::handler;
 use crate::handler::queries;
 use crate::limits;
+use crate::live::Live;
 use crate::mesh::{Inbox, MeshMessage, StoreTicket};
 use crate::net::connection::{self, Connection, End, FrameSink, Progress};
 use crate::net::executor::{self, Notify, Oneshot};
@@ -45,7 +46,7 @@ pub type Engine = rmq_engine::Shard<UringEnv>;
 
 pub struct Shard {
     pub index: usize,
-    pub settings: Arc<Settings>,
+    pub settings: Live<Settings>,
     pub ownership: Ownership,
     pub engine: Rc<Engine>,
     pub metadata: Metadata,
@@ -120,7 +121,7 @@ pub struct Scratch {
 /// What a shard is made of at start.
 pub struct ShardParts {
     pub index: usize,
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     pub ownership: Ownership,
     pub engine: Rc<Engine>,
     pub offsets: ConsumerOffsets,
@@ -138,7 +139,7 @@ impl Shard {
         let unique_ids = UniqueIds::new(parts.settings.store_host.ip(), std::process::id() as u16, mark);
         let shard = Rc::new(Self {
             index: parts.index,
-            settings: parts.settings,
+            settings: Live::new(Box::leak(Box::new(parts.settings))),
             ownership: parts.ownership,
             engine: parts.engine,
             metadata: Metadata::default(),
@@ -210,6 +211,14 @@ impl Shard {
         let count = self.unique_count.get();
         self.unique_count.set(count.wrapping_add(1));
         self.unique_ids.write(store::ms_of_month(store::wall_clock_ms()), count, out)
+    }
+
+    /// What was in effect stays in memory: somebody may be reading it.
+    fn change_settings(&self, settings: &Settings) {
+        let settings = Settings { store_host: self.settings.store_host, ..settings.clone() };
+        if *self.settings != settings {
+            self.settings.replace(Box::leak(Box::new(settings)));
+        }
     }
 
     pub fn is_draining(&self) -> bool {
@@ -452,6 +461,9 @@ impl Shard {
             }
             MeshMessage::Publish { changes, confirm } => {
                 for change in changes.iter() {
+                    if let MetadataChange::Settings(settings) = change {
+                        self.change_settings(settings);
+                    }
                     if let Some(topic) = self.metadata.apply(change) {
                         for queue in topic.known_queues() {
                             for pull in self.long_polls.take_all(&queue) {

@@ -1,10 +1,10 @@
 """All cases in the order in which both servers see them: later ones ask for the state that earlier ones left."""
 
 from . import (calls, clients, deletions, groups, names, offsets, order, others, pull, registration, reply, rewind, send,
-               stats, strangers, topics)
+               settings, stats, strangers, topics)
 
 
 def all_cases():
     modules = (topics, send, offsets, pull, clients, order, groups, stats, names, strangers, registration, deletions, reply, calls,
-               rewind, others)
+               rewind, settings, others)
     return [case for module in modules for case in module.cases()]

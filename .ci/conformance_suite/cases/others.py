@@ -43,7 +43,6 @@ def cases():
     yield Case("SET_MESSAGE_REQUEST_MODE", 401, None, {"topic": "Work", "consumerGroup": "eaters", "mode": "PULL",
                                                        "popShareQueueNum": 0}, connection="others")
     yield Case("BATCH_ACK_MESSAGE", 200151, None, {"brokerName": "broker-a", "acks": []}, connection="others")
-    yield Case("UPDATE_BROKER_CONFIG", 25, None, b"traceOn=true\n", connection="others")
     yield Case("GET_BROKER_CONFIG", 26, connection="others", names_only=True)
     yield Case("GET_NAMESRV_CONFIG", 319, at="namesrv", names_only=True)
     for name, code in (("GET_TOPIC_CONFIG_LIST", 22), ("GET_TOPIC_NAME_LIST", 23), ("TRIGGER_DELETE_FILES", 27),

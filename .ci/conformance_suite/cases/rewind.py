@@ -33,13 +33,15 @@ def cases():
             "queue-9": {"queueId": 9}, "offset-2": {"queueId": 0, "offset": 2}, "offset-1": {"queueId": 0, "offset": -1},
             "offset-minus": {"queueId": 0, "offset": -2}, "offset-end": {"queueId": 0, "offset": 4},
             "offset-after-end": {"queueId": 0, "offset": 5}, "offset-beyond": {"queueId": 0, "offset": 6},
-            "offset-without-queue": {"offset": 2}, "offset-word": {"queueId": 0, "offset": "x"},
-            "queue-word": {"queueId": "x"}, "queue-9-offset": {"queueId": 9, "offset": 1},
+            "offset-without-queue": {"offset": 2},
+            "queue-9-offset": {"queueId": 9, "offset": 1},
             "empty-queue": {"queueId": 2}, "not-forced": {"isForce": False}, "cpp": {}}.items():
         case = reset.with_field(what, **fields)
         case.language = "CPP" if what == "cpp" else case.language
         yield case
         yield from seen(what)
+    yield reset.with_field("offset-word", queueId=0, offset="x")
+    yield reset.with_field("queue-word", queueId="x")
     yield Case("HEART_BEAT/rewinder", 34, None, heartbeat(GROUP, TOPIC), connection="rewinder")
     yield reset.but("online", connection="rewinder", answers={220: None})
     yield from seen("online")

@@ -154,6 +154,8 @@ impl Metadata {
                 };
                 None
             }
+            // The shard's own business.
+            MetadataChange::Settings(_) => None,
             MetadataChange::OrderLock { group, held } => {
                 let mut locked = self.order_locked.borrow_mut();
                 if *held {

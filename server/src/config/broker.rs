@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::error::ConfigError;
-use super::keys::{BROKER_TABLES, IMPORTANT};
+use super::error::{ConfigError, Place};
+use super::keys::{self, BROKER_TABLES, IMPORTANT};
 use super::machine::Machine;
 use super::own::OwnConfig;
 use super::settings::{Settings, Source, typed};
@@ -171,6 +171,35 @@ impl BrokerConfig {
         Ok((config, settings.warnings))
     }
 
+    /// The configuration after some keys were changed. A value that does not fit its key is refused, whatever the
+    /// key's class: nobody reads warnings of a running broker.
+    pub fn changed(&self, changes: &[(String, String)]) -> Result<Self, ConfigError> {
+        for (name, value) in changes {
+            if let Some(key) = keys::find(BROKER_TABLES, name)
+                && !key.kind.accepts(value.trim())
+            {
+                return Err(ConfigError::WrongValue {
+                    place: Place::CommandLine,
+                    key: name.clone(),
+                    value: value.clone(),
+                    expected: key.kind.expected(),
+                });
+            }
+        }
+        let kept = self.lines.iter().filter(|(_, value)| !value.is_empty()).cloned();
+        let is_own_name =
+            |name: &str| BROKER_TABLES.iter().copied().flatten().any(|key| keys::dump_name(key.name) == name);
+        let unknown = self.all.iter().filter(|(name, _)| !is_own_name(name));
+        let unknown = unknown.map(|(name, value)| (name.clone(), value.clone()));
+        let settings: Vec<(String, String)> = kept.chain(unknown).chain(changes.iter().cloned()).collect();
+        Ok(Self::resolve(&Machine::detect(), None, &settings)?.0)
+    }
+
+    /// Whether a change of this key means anything: it is a broker's, or the file had it.
+    pub fn has_key(&self, name: &str) -> bool {
+        keys::find(BROKER_TABLES, name).is_some() || self.all.contains_key(name)
+    }
+
     /// What clients connect to.
     pub fn advertised_address(&self) -> String {
         format!("{}:{}", self.broker_ip1, self.listen_port)
@@ -304,7 +333,6 @@ fn settle_memory_tail(settings: &mut Settings) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::error::Place;
 
     fn machine() -> Machine {
         Machine {

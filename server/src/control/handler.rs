@@ -89,6 +89,7 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::GET_ALL_DELAY_OFFSET => stats::delay_offsets(state).await,
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(state).await,
         RequestCode::GET_BROKER_CONFIG => broker::config(state),
+        RequestCode::UPDATE_BROKER_CONFIG => broker::update(state, request).await,
         RequestCode::SEND_REPLY_MESSAGE | RequestCode::SEND_REPLY_MESSAGE_V2 => {
             reply::send(state, request).await
         }

@@ -37,6 +37,9 @@ pub const CALL_BYTES_WAITING_MAX: usize = 256 << 20;
 /// Clients that one request of a tool asks at a time; the others are asked as these answer.
 pub const CALLS_AT_ONCE_MAX: usize = 256;
 
+/// Changes of the configuration of a running broker; what was replaced stays in memory, some kilobytes each time.
+pub const CONFIG_CHANGES_MAX: usize = 100_000;
+
 pub const NAME_SERVERS_MAX: usize = 64;
 /// An answer of a name server: the ordered-topic table at most.
 pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
 use crate::broker::message::Message;
+use crate::settings::Settings;
 
 pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
@@ -194,6 +195,8 @@ pub enum MetadataChange {
         group: String,
         subscriptions: Option<Arc<GroupSubscriptions>>,
     },
+    /// The settings of the data path; each shard keeps its own `store_host`.
+    Settings(Arc<Settings>),
     /// Whether some client of the group holds an unexpired order lock: retry sends then go to the DLQ.
     OrderLock {
         group: String,

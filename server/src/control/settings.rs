@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::limits::QUEUES_PER_TOPIC_MAX;
 use crate::config::BrokerConfig;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ControlSettings {
     pub cluster: String,
     pub broker: String,
@@ -48,8 +48,6 @@ pub struct ControlSettings {
     /// A reset of offsets is the broker's work; otherwise it tells the clients.
     pub server_side_reset: bool,
     pub log_dir: PathBuf,
-    /// Every configuration key in effect, sorted, as code 26 lists them.
-    pub all_keys: Vec<(String, String)>,
 }
 
 impl From<&BrokerConfig> for ControlSettings {
@@ -95,7 +93,6 @@ impl From<&BrokerConfig> for ControlSettings {
             store_replies: config.store_reply_message_enable,
             server_side_reset: config.use_server_side_reset_offset,
             log_dir: config.commit_log_dir.clone(),
-            all_keys: config.all.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
 }
@@ -136,7 +133,6 @@ impl ControlSettings {
             trace_on: true,
             store_replies: true,
             server_side_reset: true,
-            all_keys: vec![("brokerName".to_owned(), "broker-a".to_owned())],
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the tasks of the control thread share. One thread: a borrow never lives across an await.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::client_calls::ClientCalls;
 use super::clients::{ClientChange, ClientTable};
 use super::groups::GroupTable;
 use super::link::{MetadataChange, ShardAnswer, ShardLinks, ShardQuery};
+use super::live_config::LiveConfig;
 use super::offsets::{ConsumerOffsets, DelayOffsets};
 use super::order_locks::OrderLocks;
 use super::push;
@@ -20,9 +22,15 @@ use super::serving::Serving;
 use super::settings::ControlSettings;
 use super::state_file::StateFile;
 use super::topics::TopicTable;
+use crate::config::BrokerConfig;
+use crate::live::Live;
+use crate::settings::Settings;
 
 pub struct State {
-    pub settings: ControlSettings,
+    pub settings: Live<ControlSettings>,
+    pub config: RefCell<LiveConfig>,
+    /// Held while the configuration is changed.
+    pub changing_config: tokio::sync::Mutex<()>,
     pub links: Rc<dyn ShardLinks>,
     pub files: StateFiles,
     pub topics: RefCell<TopicTable>,
@@ -73,6 +81,17 @@ impl State {
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
             Err(error) => Err(format!("the write of a state file did not end: {error}")),
         }
+    }
+
+    /// Makes a changed configuration count, here and in every shard.
+    pub async fn apply(&self, config: &BrokerConfig) {
+        let settings = ControlSettings::from(config);
+        if *self.settings != settings {
+            self.settings.replace(Box::leak(Box::new(settings)));
+        }
+        // Each shard keeps the address that it resolved at its start.
+        let settings = Settings::new(config, SocketAddr::from(([0, 0, 0, 0], 0)));
+        self.links.publish(Arc::from([MetadataChange::Settings(Arc::new(settings))])).await;
     }
 
     /// Asks every shard; answers in the order of the shards.

@@ -105,11 +105,11 @@ fn check(
 ) -> Result<Pull, Refusal> {
     let settings = &shard.settings;
     if settings.broker_permission & PERM_READ == 0 {
-        let remark = format!("the broker[{}] pulling message is forbidden", settings.broker_name);
+        let remark = format!("the broker[{}] pulling message is forbidden", settings.store_host.ip());
         return Err(Refusal::forbidden(Forbidden::Broker, remark));
     }
     if RequestCode(frame.header.code) == RequestCode::LITE_PULL_MESSAGE && !settings.lite_pull {
-        let remark = format!("the broker[{}] for lite pull consumer is forbidden", settings.broker_name);
+        let remark = format!("the broker[{}] for lite pull consumer is forbidden", settings.store_host.ip());
         return Err(Refusal::forbidden(Forbidden::Broker, remark));
     }
     let group_name = text(header.consumer_group);
@@ -262,7 +262,7 @@ fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
         let mut offsets = shard.offsets.borrow_mut();
         offsets.take_reset(&pull.group, &pull.queue.topic, pull.queue.id)
     };
-    if let Some(target) = reset {
+    if let Some(target) = reset.filter(|_| shard.settings.server_side_reset) {
         return finish(
             shard,
             &pull,

@@ -47,6 +47,8 @@ pub async fn consume_directly(state: &Rc<State>, request: &Request<'_>) -> Outco
         _ => return Err(Refusal::system_error(format!("there is no message {message_id}"))),
     };
     let group = header.consumer_group.cow();
+    // As everywhere in Java, who looks for a group makes it, if the settings allow.
+    state.need_group(&group, None).await;
     let mut additions = vec![("brokerName", state.settings.broker.clone())];
     let topic = header.topic.unwrap_or_default().cow();
     if let Some(config) = state.topics.borrow().find(&topic) {

@@ -138,9 +138,8 @@ async fn tell_clients(
 ) -> Outcome {
     let write_queues = state.topics.borrow().find(topic).map(|config| config.write_queue_nums);
     let Some(write_queues) = write_queues else {
-        return Err(Refusal::system_error(format!(
-            "[reset-offset] reset offset failed, no topic in this broker. topic={topic}"
-        )));
+        let remark = format!("[reset-offset] reset offset failed, no topic in this broker. topic={topic}");
+        return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
     };
     let offsets = group_offsets(state, group).await;
     let mut targets = search(state, topic, 0..write_queues, timestamp).await?;
@@ -170,13 +169,15 @@ async fn tell_clients(
             "the client does not support this feature. version={name}"
         )));
     }
+    // The table is final: clients are not to choose again, whatever the tool asked for.
     let mut frame = Vec::new();
     let code = RequestCode::RESET_CONSUMER_CLIENT_OFFSET;
     FrameWriter::request(&mut frame, Codec::Json, code, 0, true)
         .field("topic", topic)
         .field("group", group)
         .field_int("timestamp", timestamp)
-        .field_bool("isForce", force)
+        .field_int("queueId", -1)
+        .field_bool("isForce", false)
         .body(&content);
     for connection in members.clients.keys() {
         state.links.send(*connection, frame.clone());
