@@ -27,6 +27,7 @@ mod rates;
 mod registration;
 mod serving;
 pub mod settings;
+mod slow_consumers;
 mod state;
 pub mod state_file;
 mod state_json;
@@ -34,6 +35,7 @@ mod state_json;
 pub(crate) mod test_dir;
 mod topic_attributes;
 pub mod topics;
+pub mod traffic;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -62,6 +64,7 @@ use self::settings::ControlSettings;
 use self::state::{State, StateFiles};
 use self::state_file::StateFileError;
 use self::topics::TopicTable;
+use self::traffic::Traffic;
 
 const CLIENT_SCAN: Duration = Duration::from_secs(10);
 const LOCK_SCAN: Duration = Duration::from_secs(1);
@@ -119,6 +122,7 @@ impl Control {
             offsets: RefCell::new(offsets),
             delays: RefCell::new(delays),
             rates: RefCell::new(Rates::default()),
+            traffic: RefCell::new(Traffic::default()),
             changes: ChangeQueue::default(),
             calls: ClientCalls::default(),
             serving: Serving::default(),
@@ -149,6 +153,8 @@ impl Control {
         tasks.spawn_local(expire_clients(state.clone()));
         tasks.spawn_local(expire_locks(state.clone()));
         tasks.spawn_local(sample_rates(state.clone()));
+        tasks.spawn_local(note_traffic(state.clone()));
+        tasks.spawn_local(slow_consumers::watch(state.clone()));
         tasks.spawn_local(save_consumer_offsets(state.clone()));
         tasks.spawn_local(save_delay_offsets(state.clone()));
         state.registrar.start(&state, &mut tasks);
@@ -269,6 +275,15 @@ async fn sample_rates(state: Rc<State>) {
         let stats = rates::sum(state.query_all(ShardQuery::Stats).await);
         let now_ms = state.now_ms();
         state.rates.borrow_mut().sample(&stats, now_ms, local_time::day(now_ms));
+    }
+}
+
+async fn note_traffic(state: Rc<State>) {
+    let mut ticks = every(Duration::from_secs(traffic::NOTE_SECONDS));
+    loop {
+        ticks.tick().await;
+        let answers = state.query_all(ShardQuery::Traffic).await;
+        state.traffic.borrow_mut().note(answers, state.now_ms());
     }
 }
 

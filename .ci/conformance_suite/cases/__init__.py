@@ -1,10 +1,10 @@
 """All cases in the order in which both servers see them: later ones ask for the state that earlier ones left."""
 
 from . import (calls, clients, deletions, groups, names, offsets, order, others, pull, registration, reply, rewind, send,
-               settings, stats, strangers, topics)
+               settings, stats, strangers, topics, views)
 
 
 def all_cases():
     modules = (topics, send, offsets, pull, clients, order, groups, stats, names, strangers, registration, deletions, reply, calls,
-               rewind, settings, others)
+               rewind, settings, views, others)
     return [case for module in modules for case in module.cases()]

@@ -50,6 +50,8 @@ typed! {
         reject_transaction_message: bool = "rejectTransactionMessage",
         store_reply_message_enable: bool = "storeReplyMessageEnable",
         use_server_side_reset_offset: bool = "useServerSideResetOffset",
+        disable_consume_if_consumer_read_slowly: bool = "disableConsumeIfConsumerReadSlowly",
+        consumer_fallbehind_threshold: i64 = "consumerFallbehindThreshold",
         start_accept_send_request_ms: i64 = "startAcceptSendRequestTimeStamp",
         notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable",
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout",

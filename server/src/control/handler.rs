@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod client;
 pub mod group;
+pub mod housekeeping;
 pub mod order;
 pub mod relay;
 pub mod reply;
@@ -13,6 +14,7 @@ pub mod rewind;
 pub mod runtime;
 pub mod stats;
 pub mod topic;
+pub mod views;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -97,6 +99,15 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::CONSUME_MESSAGE_DIRECTLY => relay::consume_directly(state, request).await,
         RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => relay::consumer_status(state, request).await,
         RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => rewind::reset(state, request).await,
+        RequestCode::QUERY_CONSUME_TIME_SPAN => views::time_span(state, request).await,
+        RequestCode::QUERY_CORRECTION_OFFSET => views::correction_offset(state, request).await,
+        RequestCode::VIEW_BROKER_STATS_DATA => views::stats_data(state, request),
+        RequestCode::GET_BROKER_CONSUME_STATS => views::broker_consumption(state, request).await,
+        RequestCode::QUERY_CONSUME_QUEUE => views::consume_queue(state, request).await,
+        RequestCode::UPDATE_AND_GET_GROUP_FORBIDDEN => group::forbid(state, request).await,
+        RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE => housekeeping::clean_queues(),
+        RequestCode::CLEAN_UNUSED_TOPIC => housekeeping::clean_topics(state).await,
+        RequestCode::DELETE_EXPIRED_COMMITLOG => housekeeping::delete_segments(state).await,
         RequestCode::CLONE_GROUP_OFFSET => rewind::clone_offsets(state, request).await,
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,

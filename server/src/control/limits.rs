@@ -12,6 +12,13 @@ pub const ATTRIBUTES_PER_TOPIC_MAX: usize = 64;
 /// Consumer groups with a configuration.
 pub const GROUPS_MAX: usize = 200_000;
 
+/// Topics that one group may not read.
+pub const FORBIDDEN_TOPICS_MAX: usize = 1_000;
+/// Topics, and pairs of topic and group, whose traffic is told.
+pub const TRAFFIC_MAX: usize = 50_000;
+/// Entries of a queue's index in one answer.
+pub const QUEUE_ENTRIES_MAX: usize = 1_024;
+
 /// Groups of one kind (producer or consumer) that have a client online.
 pub const ONLINE_GROUPS_MAX: usize = 200_000;
 pub const CLIENTS_PER_GROUP_MAX: usize = 50_000;

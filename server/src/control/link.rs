@@ -4,7 +4,7 @@
 //! the control thread speaks through `ShardLinks`. Values that cross are owned or immutable, so neither side
 //! ever waits for a lock of the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
+pub use super::traffic::Count;
 use crate::broker::message::Message;
 use crate::settings::Settings;
 
@@ -197,6 +198,11 @@ pub enum MetadataChange {
     },
     /// The settings of the data path; each shard keeps its own `store_host`.
     Settings(Arc<Settings>),
+    /// Topics that the group may not read; none of them lifts what was said before.
+    Unreadable {
+        group: String,
+        topics: BTreeSet<String>,
+    },
     /// Whether some client of the group holds an unexpired order lock: retry sends then go to the DLQ.
     OrderLock {
         group: String,
@@ -277,6 +283,24 @@ pub enum ShardQuery {
         queue: i32,
         timestamp: i64,
     },
+    /// Entries of a queue's index, `control::limits::QUEUE_ENTRIES_MAX` at most: answered with `QueueEntries`, or
+    /// `Done` when there is no such queue. Only to the queue's owner.
+    QueueEntries {
+        topic: String,
+        queue: i32,
+        from: i64,
+        count: usize,
+    },
+    /// What went through each topic and to each group since the start: answered with `Traffic`.
+    Traffic,
+    /// Topics with queues but without configuration: answered with `Groups`.
+    StrayTopics,
+    /// Done when segments older than the reserved time are deleted.
+    DeleteExpired,
+    /// Groups that read further behind the log's end than this: answered with `Groups`.
+    GroupsBehind {
+        bytes: i64,
+    },
     /// Stores a message in a queue of this shard: answered with `Stored` when it is acknowledged.
     Store {
         message: Box<Message>,
@@ -293,6 +317,7 @@ pub enum ShardAnswer {
     Done,
     QueueRanges(Vec<QueueRange>),
     Offsets(Vec<GroupOffset>),
+    /// Names: groups, but for `StrayTopics`.
     Groups(Vec<String>),
     /// Level and offset of its next record.
     DelayOffsets(Vec<(i32, i64)>),
@@ -301,6 +326,13 @@ pub enum ShardAnswer {
     Stats(Box<ShardStats>),
     Record(Option<Vec<u8>>),
     Offset(i64),
+    QueueEntries {
+        min: i64,
+        max: i64,
+        /// `None`: the first one asked for does not exist.
+        entries: Option<Vec<QueueEntry>>,
+    },
+    Traffic(Vec<TrafficRow>),
     Stored {
         /// As clients know it.
         message_id: String,
@@ -308,6 +340,22 @@ pub enum ShardAnswer {
     },
     /// The shard could not do it; the text is the remark of the answer.
     Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    pub physical_offset: i64,
+    pub len: usize,
+    pub tags_code: i64,
+}
+
+/// What one shard counted. Without a topic it is about all of them, with an empty group about all groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficRow {
+    pub topic: String,
+    /// Who got it; `None` for what was put.
+    pub group: Option<String>,
+    pub count: Count,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

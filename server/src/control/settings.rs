@@ -47,6 +47,9 @@ pub struct ControlSettings {
     pub store_replies: bool,
     /// A reset of offsets is the broker's work; otherwise it tells the clients.
     pub server_side_reset: bool,
+    /// Groups further behind than so many bytes may not consume any more.
+    pub disable_slow_consumers: bool,
+    pub slow_consumer_bytes: i64,
     pub log_dir: PathBuf,
 }
 
@@ -92,6 +95,8 @@ impl From<&BrokerConfig> for ControlSettings {
             trace_on: config.trace_on,
             store_replies: config.store_reply_message_enable,
             server_side_reset: config.use_server_side_reset_offset,
+            disable_slow_consumers: config.disable_consume_if_consumer_read_slowly,
+            slow_consumer_bytes: config.consumer_fallbehind_threshold,
             log_dir: config.commit_log_dir.clone(),
         }
     }
@@ -133,6 +138,8 @@ impl ControlSettings {
             trace_on: true,
             store_replies: true,
             server_side_reset: true,
+            disable_slow_consumers: false,
+            slow_consumer_bytes: 16 << 30,
         }
     }
 }

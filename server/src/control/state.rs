@@ -22,6 +22,7 @@ use super::serving::Serving;
 use super::settings::ControlSettings;
 use super::state_file::StateFile;
 use super::topics::TopicTable;
+use super::traffic::Traffic;
 use crate::config::BrokerConfig;
 use crate::live::Live;
 use crate::settings::Settings;
@@ -40,6 +41,7 @@ pub struct State {
     pub offsets: RefCell<ConsumerOffsets>,
     pub delays: RefCell<DelayOffsets>,
     pub rates: RefCell<Rates>,
+    pub traffic: RefCell<Traffic>,
     pub changes: ChangeQueue,
     pub calls: ClientCalls,
     pub serving: Serving,
@@ -134,7 +136,12 @@ impl State {
         let topics = topics
             .iter()
             .map(|(name, config)| MetadataChange::Topic { name: name.clone(), config: Some(config.clone()) });
-        groups.chain(topics).collect()
+        let all = self.groups.borrow();
+        let forbidden = all
+            .forbidden()
+            .keys()
+            .map(|group| MetadataChange::Unreadable { group: group.clone(), topics: all.unreadable(group) });
+        groups.chain(topics).chain(forbidden).collect()
     }
 
     pub async fn save_consumer_offsets(&self) -> Result<(), String> {
