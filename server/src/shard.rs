@@ -388,6 +388,15 @@ impl Shard {
         }
     }
 
+    /// Handles the held pulls of a queue as if their time were up.
+    pub fn pull_waiting_again(self: &Rc<Self>, topic: &str, queue: i32) {
+        let queue = self.metadata.topic(topic).and_then(|topic| topic.known_queue(queue));
+        for pull in queue.into_iter().flat_map(|queue| self.long_polls.take_all(&queue)) {
+            self.pull_again(pull);
+        }
+        self.answers.flush(self.now_ms());
+    }
+
     fn pull_again(self: &Rc<Self>, pull: HeldPull) {
         if pull.to.connection.shard as usize == self.index && self.answers.find(pull.to.connection).is_none()
         {

@@ -6,5 +6,5 @@ from . import (calls, clients, deletions, groups, names, offsets, order, others,
 
 def all_cases():
     modules = (topics, send, offsets, pull, clients, order, groups, stats, names, strangers, registration, deletions, reply, calls,
-               rewind, settings, views, others)
+               rewind, views, settings, others)
     return [case for module in modules for case in module.cases()]

@@ -4,7 +4,7 @@ from ..case import Case
 from .pull import PULL, heartbeat
 from .send import short
 
-TOPIC, GROUP = "Rewound", "rewinders"
+TOPIC, GROUP, OLD_GROUP = "Rewound", "rewinders", "old-rewinders"
 
 
 def cases():
@@ -61,12 +61,16 @@ def cases():
     # The way of 4.x.
     switch = Case("UPDATE_BROKER_CONFIG/client-side-reset", 25, None, b"useServerSideResetOffset=false\n")
     yield switch
-    yield commit.but("client-side")
-    yield commit.with_field("client-side-1", queueId=1, commitOffset=1)
-    reset = reset.but("client-side", connection="rewinder", answers={220: None})
+    yield Case("UPDATE_AND_CREATE_SUBSCRIPTIONGROUP/old-rewinders", 200, None, {"groupName": OLD_GROUP})
+    yield Case("HEART_BEAT/old-rewinder", 34, None, heartbeat(OLD_GROUP, TOPIC), connection="old-rewinder")
+    commit = commit.with_field("client-side", consumerGroup=OLD_GROUP, commitOffset=2)
+    reset = reset.with_field("client-side", group=OLD_GROUP)
+    reset.connection, reset.answers = "old-rewinder", {220: None}
+    yield commit
+    yield commit.with_field("1", queueId=1, commitOffset=1)
     yield reset.with_field("no-offset", timestamp=-1)
     for queue in (2, 3):
-        yield commit.with_field(f"client-side-{queue}", queueId=queue, commitOffset=1)
+        yield commit.with_field(f"{queue}", queueId=queue, commitOffset=1)
     yield from reset.relatives()
     for what, fields in {"end": {"timestamp": -1}, "not-forced": {"timestamp": -1, "isForce": False},
                          "offline": {"group": "cloned"}}.items():

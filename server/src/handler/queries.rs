@@ -34,6 +34,8 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
         ShardQuery::GroupsOfTopic { topic } => ShardAnswer::Groups(shard.offsets.borrow().groups_of(&topic)),
         ShardQuery::ResetOffset { group, topic, queue, offset } => {
             shard.offsets.borrow_mut().reset(&group, &topic, queue, offset);
+            // A pull that waits for new messages learns of it now, not when its time is up.
+            shard.pull_waiting_again(&topic, queue);
             ShardAnswer::Done
         }
         ShardQuery::CloneOffsets { from, to, topic } => {

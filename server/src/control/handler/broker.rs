@@ -30,7 +30,9 @@ pub async fn update(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         return Err(Refusal::system_error("string2Properties error"));
     };
     let wishes: Vec<(String, String)> = properties.into_iter().map(|wish| (wish.key, wish.value)).collect();
-    tracing::info!(peer = %request.peer, ?wishes, "the broker's configuration is to be changed");
+    for (key, value) in &wishes {
+        tracing::info!(peer = %request.peer, key, value, "a setting is to be changed");
+    }
     // One change at a time: the next is checked against what this one leaves.
     let _one_writer = state.changing_config.lock().await;
     let change = state.config.borrow().check(wishes).map_err(|refused| match refused {
