@@ -52,6 +52,9 @@ typed! {
         use_server_side_reset_offset: bool = "useServerSideResetOffset",
         disable_consume_if_consumer_read_slowly: bool = "disableConsumeIfConsumerReadSlowly",
         consumer_fallbehind_threshold: i64 = "consumerFallbehindThreshold",
+        fast_failure_enable: bool = "brokerFastFailureEnable",
+        /// A send that waited longer is refused with SYSTEM_BUSY.
+        wait_in_send_queue_ms: u64 = "waitTimeMillsInSendQueue",
         start_accept_send_request_ms: i64 = "startAcceptSendRequestTimeStamp",
         notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable",
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout",
@@ -295,6 +298,7 @@ fn settle_ranges(settings: &mut Settings) -> Result<(), ConfigError> {
         "flushDelayOffsetInterval",
         "cleanResourceInterval",
         "shortPollingTimeMills",
+        "waitTimeMillsInSendQueue",
     ] {
         settings.clamp(key, 1, i64::MAX)?;
     }

@@ -12,6 +12,7 @@ use crate::config::{BrokerConfig, ConfigError};
 const LIVE: &[&str] = &[
     "autoCreateSubscriptionGroup",
     "autoCreateTopicEnable",
+    "brokerFastFailureEnable",
     "brokerPermission",
     "channelExpiredTimeout",
     "cleanFileForciblyEnable",
@@ -46,6 +47,7 @@ const LIVE: &[&str] = &[
     "traceOn",
     "useServerSideResetOffset",
     "validateSystemTopicWhenUpdateTopic",
+    "waitTimeMillsInSendQueue",
 ];
 
 /// Never to be changed by request, whatever `configBlackList` says.
