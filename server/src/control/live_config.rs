@@ -12,7 +12,6 @@ use crate::config::{BrokerConfig, ConfigError};
 const LIVE: &[&str] = &[
     "autoCreateSubscriptionGroup",
     "autoCreateTopicEnable",
-    "brokerFastFailureEnable",
     "brokerPermission",
     "channelExpiredTimeout",
     "cleanFileForciblyEnable",
@@ -47,7 +46,6 @@ const LIVE: &[&str] = &[
     "traceOn",
     "useServerSideResetOffset",
     "validateSystemTopicWhenUpdateTopic",
-    "waitTimeMillsInSendQueue",
 ];
 
 /// Never to be changed by request, whatever `configBlackList` says.

@@ -64,7 +64,7 @@ enum Todo {
 
 impl Registrar {
     pub fn new(name_servers: &[String], version: DataVersion) -> Self {
-        let targets = name_servers.iter().map(Target::new).collect();
+        let targets = name_servers.iter().map(|address| Target::new(address)).collect();
         Self { targets: RefCell::new(targets), version: Cell::new(version) }
     }
 
@@ -145,9 +145,9 @@ impl Registrar {
 }
 
 impl Target {
-    fn new(address: &String) -> Rc<Self> {
+    fn new(address: &str) -> Rc<Self> {
         Rc::new(Self {
-            address: address.clone(),
+            address: address.to_owned(),
             todo: RefCell::new(Todo::Everything),
             wake: Notify::new(),
             progress: Notify::new(),

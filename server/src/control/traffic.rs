@@ -107,7 +107,7 @@ impl Series {
                 let at_ms = note.at_ms - NOTE_SECONDS as i64 * 1000;
                 notes.push_back(Note { at_ms, count: Count::default() });
             }
-            if number % every == 0 || every == 1 {
+            if number.is_multiple_of(every) {
                 notes.push_back(note);
                 if notes.len() > kept {
                     notes.pop_front();

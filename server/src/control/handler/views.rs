@@ -145,11 +145,13 @@ fn item(span: Span, sum: u64) -> Value {
     json!({ "avgpt": average, "sum": sum, "tps": span.per_second(sum) })
 }
 
+/// By topic and queue.
+type QueueOffsets = BTreeMap<(String, i32), GroupOffset>;
+
 /// GET_BROKER_CONSUME_STATS (317): all groups on all their topics.
 pub async fn broker_consumption(state: &Rc<State>, request: &Request<'_>) -> Outcome {
     let header = BrokerConsumeStatsHeader::decode(&request.header.fields)?;
-    let mut by_group: BTreeMap<String, BTreeMap<String, BTreeMap<(String, i32), GroupOffset>>> =
-        BTreeMap::new();
+    let mut by_group: BTreeMap<String, BTreeMap<String, QueueOffsets>> = BTreeMap::new();
     for answer in state.query_all(ShardQuery::AllOffsets).await {
         let ShardAnswer::Offsets(rows) = answer else { continue };
         for row in rows {
