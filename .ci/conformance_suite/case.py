@@ -34,6 +34,9 @@ class Case:
     # The values of the body are each program's own, its members are compared by name.
     names_only: bool = False
     keep: object = None
+    # What this client answers to requests of the server that come meanwhile: code -> (code, fields, body), or None for
+    # no answer. These requests are compared as well.
+    answers: dict = None
     limit_s: float = None
     # Time for the servers to do what they do behind an answer, such as announcing a topic.
     pause_s: float = 0

@@ -56,6 +56,7 @@ def between(case, java, java_names, ours, our_names):
         # The fields are what the fault has left of them.
         return found
     compare("field", left.fields(java.fields), right.fields(ours.fields))
+    compare("asked", [left.request(*each) for each in java.asked], [right.request(*each) for each in ours.asked])
     bodies = left.body(java.body), right.body(ours.body)
     compare("body", *map(_names_of, bodies) if case.names_only else bodies)
     return found

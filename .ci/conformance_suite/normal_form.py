@@ -38,6 +38,15 @@ class NormalForm:
     def fields(self, fields):
         return {key: self._any_text(_decoded(value) if key == "recallHandle" else value) for key, value in fields.items()}
 
+    def request(self, header, body):
+        """A request of the server itself. Its properties are a map."""
+        fields = dict(header.get("extFields") or {})
+        properties = fields.pop("properties", None)
+        shown = {"code": header["code"], "flag": header["flag"], "fields": self.fields(fields), "body": self.body(body)}
+        if properties is not None:
+            shown["properties"] = self.value(record.pairs(properties))
+        return shown
+
     def _any_text(self, value):
         """Text that may hold JSON of its own, such as a data version."""
         if value.startswith("{"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from . import frame
 
 ANSWER_LIMIT_S = 4
-SENDS = {10, 310, 320}
+SENDS = {10, 310, 320, 324, 325}
 
 
 @dataclass
@@ -15,6 +15,8 @@ class Answer:
     outcome: str
     header: dict = field(default_factory=dict)
     body: bytes = b""
+    # Requests of the server that came before: (header, body).
+    asked: list = field(default_factory=list)
 
     @property
     def fields(self):
@@ -57,13 +59,18 @@ class Peer:
             self._connections[place] = connection, connection.makefile("rb")
         connection, stream = self._connections[place]
         connection.settimeout(case.limit_s or ANSWER_LIMIT_S)
+        asked = []
         try:
             connection.sendall(wire)
             # Requests of the server itself, such as "consumers changed", come in between.
             while (found := frame.read(stream)) is not None:
                 header, content = found
+                if not header["flag"] & frame.RESPONSE and header["code"] in (case.answers or {}):
+                    asked.append((header, content))
+                    if (reply := case.answers[header["code"]]) is not None:
+                        connection.sendall(frame.encode(reply[0], header["opaque"], *reply[1:], flag=frame.RESPONSE))
                 if header["opaque"] == self._opaque and header["flag"] & frame.RESPONSE:
-                    answer = Answer("answer", header, content)
+                    answer = Answer("answer", header, content, asked)
                     if case.code in SENDS:
                         self._make_relative(fields or {}, answer)
                     if case.keep:

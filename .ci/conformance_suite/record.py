@@ -41,10 +41,10 @@ def _decode(raw):
             "queueOffset": queue_offset, "sysFlag": sys_flag, "bornHost": born_host.hex(), "storeHost": store_host.hex(),
             "storePort": f"127.0.0.1:{store_port}", "reconsumeTimes": reconsumed, "preparedOffset": "a place" if prepared else 0,
             "body": body.decode("latin1"), "topic": topic, "sizeIsRight": size == at + 2 + properties_len,
-            "properties": _pairs(properties)}
+            "properties": pairs(properties)}
 
 
-def _pairs(properties):
+def pairs(properties):
     """A pair without a separator is a text of its own, which one of the servers may have passed on."""
     split = (pair.partition("\x01") for pair in properties.split("\x02") if pair)
     return {key: value if mark else None for key, mark, value in split}

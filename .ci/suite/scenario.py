@@ -99,6 +99,8 @@ def all_scenarios():
         found += [_java(version, main) for main in JAVA]
     found += [_java("5.3.3", main) for main in JAVA_5]
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
+    # A requester of 5.3.3 gives up when its request is sent, unless the reply was faster.
+    found.append(_java("4.9.8", "RequestReply"))
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
     found.append(Scenario("mqadmin", 180, _mqadmin))

@@ -9,12 +9,14 @@
 
 mod answer;
 pub mod changes;
+mod client_calls;
 pub mod clients;
 pub mod groups;
 mod handler;
 mod heartbeat;
 pub mod limits;
 pub mod link;
+mod live_config;
 mod local_time;
 mod name_server;
 pub mod names;
@@ -25,6 +27,7 @@ mod rates;
 mod registration;
 mod serving;
 pub mod settings;
+mod slow_consumers;
 mod state;
 pub mod state_file;
 mod state_json;
@@ -32,6 +35,7 @@ mod state_json;
 pub(crate) mod test_dir;
 mod topic_attributes;
 pub mod topics;
+pub mod traffic;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,15 +43,18 @@ use std::time::Duration;
 
 use futures_lite::future::poll_once;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::BrokerConfig;
+use crate::live::Live;
 use crate::ownership::Ownership;
 
 use self::changes::{Change, ChangeQueue, commit_changes};
+use self::client_calls::ClientCalls;
 use self::clients::ClientTable;
 use self::groups::GroupTable;
 use self::link::{ConsumerOffsetRow, ControlInbox, MetadataChange, ShardLinks, ShardQuery, ToControl};
+use self::live_config::LiveConfig;
 use self::offsets::{ConsumerOffsets, DelayOffsets};
 use self::order_locks::OrderLocks;
 use self::rates::Rates;
@@ -57,6 +64,7 @@ use self::settings::ControlSettings;
 use self::state::{State, StateFiles};
 use self::state_file::StateFileError;
 use self::topics::TopicTable;
+use self::traffic::Traffic;
 
 const CLIENT_SCAN: Duration = Duration::from_secs(10);
 const LOCK_SCAN: Duration = Duration::from_secs(1);
@@ -84,18 +92,11 @@ impl Control {
         links: Rc<dyn ShardLinks>,
         inbox: ControlInbox,
     ) -> Result<(Self, InitialState), StartError> {
-        Self::with_settings(ControlSettings::from(config), links, inbox)
-    }
-
-    fn with_settings(
-        settings: ControlSettings,
-        links: Rc<dyn ShardLinks>,
-        inbox: ControlInbox,
-    ) -> Result<(Self, InitialState), StartError> {
+        let settings: &'static ControlSettings = Box::leak(Box::new(ControlSettings::from(config)));
         let files = StateFiles::in_dir(&settings.config_dir);
         let now_ms = state::now_ms();
         let mut topics = files.topics.load(TopicTable::parse)?.unwrap_or_default();
-        if topics.add_system_topics(&settings, links.shards(), now_ms) {
+        if topics.add_system_topics(settings, links.shards(), now_ms) {
             files.topics.save(&topics.to_file())?;
         }
         let mut groups = files.groups.load(GroupTable::parse)?.unwrap_or_default();
@@ -109,7 +110,9 @@ impl Control {
         let delay_offsets = delays.rows();
         let state = Rc::new(State {
             registrar: Registrar::new(&settings.name_servers, topics.version()),
-            settings,
+            settings: Live::new(settings),
+            config: RefCell::new(LiveConfig::new(config, now_ms)),
+            changing_config: tokio::sync::Mutex::new(()),
             links,
             files,
             topics: RefCell::new(topics),
@@ -119,7 +122,9 @@ impl Control {
             offsets: RefCell::new(offsets),
             delays: RefCell::new(delays),
             rates: RefCell::new(Rates::default()),
+            traffic: RefCell::new(Traffic::default()),
             changes: ChangeQueue::default(),
+            calls: ClientCalls::default(),
             serving: Serving::default(),
             saving_offsets: tokio::sync::Mutex::new(()),
             next_producer: Cell::new(0),
@@ -149,6 +154,8 @@ impl Control {
         tasks.spawn_local(expire_clients(state.clone()));
         tasks.spawn_local(expire_locks(state.clone()));
         tasks.spawn_local(sample_rates(state.clone()));
+        tasks.spawn_local(note_traffic(state.clone()));
+        tasks.spawn_local(slow_consumers::watch(state.clone()));
         tasks.spawn_local(save_consumer_offsets(state.clone()));
         tasks.spawn_local(save_delay_offsets(state.clone()));
         state.registrar.start(&state, &mut tasks);
@@ -212,8 +219,10 @@ async fn take(state: &Rc<State>, message: ToControl) {
                 tokio::task::spawn_local(serving);
             }
         }
+        ToControl::ClientAnswer { connection, frame } => state.calls.answered(connection, frame),
         ToControl::ConnectionClosed { connection } => {
             state.serving.close(connection);
+            state.calls.close(connection);
             let change = state.clients.borrow_mut().close(connection);
             let state = state.clone();
             tokio::task::spawn_local(async move { state.spread(change).await });
@@ -248,6 +257,7 @@ async fn expire_clients(state: Rc<State>) {
                 state.settings.client_expiry_ms
             );
             state.serving.close(connection);
+            state.calls.close(connection);
             let change = state.clients.borrow_mut().close(connection);
             state.links.close(connection);
             state.spread(change).await;
@@ -273,10 +283,18 @@ async fn sample_rates(state: Rc<State>) {
     }
 }
 
-async fn save_consumer_offsets(state: Rc<State>) {
-    let mut ticks = every(Duration::from_millis(state.settings.consumer_offsets_flush_ms));
+async fn note_traffic(state: Rc<State>) {
+    let mut ticks = every(Duration::from_secs(traffic::NOTE_SECONDS));
     loop {
         ticks.tick().await;
+        let answers = state.query_all(ShardQuery::Traffic).await;
+        state.traffic.borrow_mut().note(answers, state.now_ms());
+    }
+}
+
+async fn save_consumer_offsets(state: Rc<State>) {
+    loop {
+        sleep(Duration::from_millis(state.settings.consumer_offsets_flush_ms)).await;
         if let Err(remark) = state.save_consumer_offsets().await {
             tracing::error!("consumer offsets are not saved: {remark}");
         }
@@ -284,9 +302,8 @@ async fn save_consumer_offsets(state: Rc<State>) {
 }
 
 async fn save_delay_offsets(state: Rc<State>) {
-    let mut ticks = every(Duration::from_millis(state.settings.delay_offsets_flush_ms));
     loop {
-        ticks.tick().await;
+        sleep(Duration::from_millis(state.settings.delay_offsets_flush_ms)).await;
         if let Err(remark) = state.save_delay_offsets().await {
             tracing::error!("delay offsets are not saved: {remark}");
         }

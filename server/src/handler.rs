@@ -119,7 +119,12 @@ fn dispatch(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handle
 fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
     let header = &frame.header;
     if header.is_response() {
-        // The broker asks its clients nothing that they answer, so this belongs to nobody.
+        // The control thread asks clients. Who never said anything to it was not asked.
+        let may_be_asked = origin.local.is_some_and(|connection| connection.known_to_control.get());
+        if may_be_asked && !shard.control.is_full() {
+            let (connection, frame) = (origin.connection, origin.raw.to_vec());
+            shard.control.tell(ToControl::ClientAnswer { connection, frame });
+        }
         return Handled::Done;
     }
     let outcome = match RequestCode(header.code) {

@@ -9,6 +9,7 @@ pub mod forwarding;
 pub mod handler;
 pub mod limits;
 pub mod links;
+pub mod live;
 pub mod mesh;
 pub mod namesrv;
 pub mod net;

@@ -1,4 +1,4 @@
-//! What the data path needs of the broker's configuration, resolved once at start.
+//! What the data path needs of the broker's configuration, resolved at start and at each change.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::config::BrokerConfig;
 pub const PERM_READ: i32 = 4;
 pub const PERM_WRITE: i32 = 2;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub broker_name: String,
     pub cluster_name: String,
@@ -37,9 +37,11 @@ pub struct Settings {
     pub timer: TimerSettings,
     pub retention: RetentionSettings,
     pub transactions: TransactionSettings,
+    /// Pending resets of consumer offsets count; otherwise clients are told of resets.
+    pub server_side_reset: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TransactionSettings {
     /// Half messages are refused.
     pub reject: bool,
@@ -51,7 +53,7 @@ pub struct TransactionSettings {
 }
 
 /// Most bytes and messages of one pull, from memory and from disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReadSettings {
     pub hot_bytes_max: u32,
     pub hot_messages_max: u32,
@@ -61,7 +63,7 @@ pub struct ReadSettings {
     pub memory_bytes: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TimerSettings {
     pub enabled: bool,
     /// Longest time ahead.
@@ -78,7 +80,7 @@ pub struct TimerSettings {
     pub recall_when_not_writable: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RetentionSettings {
     pub keep: Duration,
     /// Hours of the day at which expired segments go.
@@ -137,6 +139,7 @@ impl Settings {
                 check_interval: Duration::from_millis(config.transaction_check_interval_ms.max(1)),
                 check_max: config.transaction_check_max,
             },
+            server_side_reset: config.use_server_side_reset_offset,
         }
     }
 }

@@ -31,11 +31,12 @@ use crate::broker::metadata::{Metadata, Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::transactions::{self, Transactions};
 use crate::broker::{delay_levels, retention, store, timer};
-use crate::control::link::{ControlLink, ToControl};
+use crate::control::link::{ControlLink, MetadataChange, ToControl};
 use crate::forwarding::Forwarding;
 use crate::handler;
 use crate::handler::queries;
 use crate::limits;
+use crate::live::Live;
 use crate::mesh::{Inbox, MeshMessage, StoreTicket};
 use crate::net::connection::{self, Connection, End, FrameSink, Progress};
 use crate::net::executor::{self, Notify, Oneshot};
@@ -46,7 +47,7 @@ pub type Engine = rmq_engine::Shard<UringEnv>;
 
 pub struct Shard {
     pub index: usize,
-    pub settings: Arc<Settings>,
+    pub settings: Live<Settings>,
     pub ownership: Ownership,
     pub engine: Rc<Engine>,
     pub metadata: Metadata,
@@ -131,7 +132,7 @@ pub struct Scratch {
 /// What a shard is made of at start.
 pub struct ShardParts {
     pub index: usize,
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     pub ownership: Ownership,
     pub engine: Rc<Engine>,
     pub offsets: ConsumerOffsets,
@@ -149,7 +150,7 @@ impl Shard {
         let unique_ids = UniqueIds::new(parts.settings.store_host.ip(), std::process::id() as u16, mark);
         let shard = Rc::new(Self {
             index: parts.index,
-            settings: parts.settings,
+            settings: Live::new(Box::leak(Box::new(parts.settings))),
             ownership: parts.ownership,
             engine: parts.engine,
             metadata: Metadata::default(),
@@ -224,6 +225,14 @@ impl Shard {
         let count = self.unique_count.get();
         self.unique_count.set(count.wrapping_add(1));
         self.unique_ids.write(store::ms_of_month(store::wall_clock_ms()), count, out)
+    }
+
+    /// What was in effect stays in memory: somebody may be reading it.
+    fn change_settings(&self, settings: &Settings) {
+        let settings = Settings { store_host: self.settings.store_host, ..settings.clone() };
+        if *self.settings != settings {
+            self.settings.replace(Box::leak(Box::new(settings)));
+        }
     }
 
     pub fn is_draining(&self) -> bool {
@@ -393,6 +402,15 @@ impl Shard {
         }
     }
 
+    /// Handles the held pulls of a queue as if their time were up.
+    pub fn pull_waiting_again(self: &Rc<Self>, topic: &str, queue: i32) {
+        let queue = self.metadata.topic(topic).and_then(|topic| topic.known_queue(queue));
+        for pull in queue.into_iter().flat_map(|queue| self.long_polls.take_all(&queue)) {
+            self.pull_again(pull);
+        }
+        self.answers.flush(self.now_ms());
+    }
+
     fn pull_again(self: &Rc<Self>, pull: HeldPull) {
         if pull.to.connection.shard as usize == self.index && self.answers.find(pull.to.connection).is_none()
         {
@@ -473,6 +491,9 @@ impl Shard {
             }
             MeshMessage::Publish { changes, confirm } => {
                 for change in changes.iter() {
+                    if let MetadataChange::Settings(settings) = change {
+                        self.change_settings(settings);
+                    }
                     if let Some(topic) = self.metadata.apply(change) {
                         for queue in topic.known_queues() {
                             for pull in self.long_polls.take_all(&queue) {

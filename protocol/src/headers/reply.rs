@@ -5,10 +5,10 @@ use crate::text::Text;
 
 header! {
     pub struct PushReplyHeader<'a> {
-        producer_group: Text<'a> = "producerGroup",
+        producer_group: Option<Text<'a>> = "producerGroup",
         topic: Text<'a> = "topic",
-        default_topic: Text<'a> = "defaultTopic",
-        default_topic_queue_nums: i32 = "defaultTopicQueueNums",
+        default_topic: Option<Text<'a>> = "defaultTopic",
+        default_topic_queue_nums: Option<i32> = "defaultTopicQueueNums",
         queue_id: i32 = "queueId",
         sys_flag: i32 = "sysFlag",
         born_timestamp: i64 = "bornTimestamp",

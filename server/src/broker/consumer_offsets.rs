@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::control::limits::QUEUES_PER_TOPIC_MAX;
-use crate::control::link::{ConsumerOffsetRow, GroupOffset};
+use crate::control::link::{ConsumerOffsetRow, Count, GroupOffset, TrafficRow};
 use crate::limits;
 
 /// Nothing committed, pulled or to be reset. Not -1: a client may commit that, and Java then shows it.
@@ -19,17 +19,28 @@ struct Progress {
     reset: i64,
     /// Messages handed out since the start.
     delivered: u64,
+    delivered_bytes: u64,
+    /// Answered pulls since the start; wraps, for it is only averaged.
+    pulls: u32,
     /// The last pull brought its own subscription instead of relying on a heartbeat's.
     subscribes: bool,
 }
 
-const UNKNOWN: Progress =
-    Progress { committed: NONE, pulled: NONE, reset: NONE, delivered: 0, subscribes: false };
+const UNKNOWN: Progress = Progress {
+    committed: NONE,
+    pulled: NONE,
+    reset: NONE,
+    delivered: 0,
+    delivered_bytes: 0,
+    pulls: 0,
+    subscribes: false,
+};
 
 /// How an answered pull ended.
 pub struct Pulled {
     pub next: i64,
     pub messages: u64,
+    pub bytes: u64,
     pub subscribes: bool,
 }
 
@@ -75,6 +86,8 @@ impl ConsumerOffsets {
         if let Some(progress) = self.progress_mut(group, topic, queue) {
             progress.pulled = pulled.next;
             progress.delivered += pulled.messages;
+            progress.delivered_bytes += pulled.bytes;
+            progress.pulls = progress.pulls.wrapping_add(u32::from(pulled.messages > 0));
             progress.subscribes = pulled.subscribes;
         }
     }
@@ -166,6 +179,21 @@ impl ConsumerOffsets {
         rows
     }
 
+    /// What one group got of each topic since the start.
+    pub fn traffic_of(&self, group: &str) -> Vec<TrafficRow> {
+        let topics = self.groups.get(group).into_iter().flatten();
+        let rows = topics.map(|(topic, queues)| TrafficRow {
+            topic: topic.clone(),
+            group: Some(group.to_owned()),
+            count: Count {
+                messages: queues.iter().map(|queue| queue.delivered).sum(),
+                bytes: queues.iter().map(|queue| queue.delivered_bytes).sum(),
+                calls: queues.iter().map(|queue| u64::from(queue.pulls)).sum(),
+            },
+        });
+        rows.filter(|row| row.count.messages > 0).collect()
+    }
+
     /// True once after each change: the table should be persisted.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
@@ -215,7 +243,7 @@ mod tests {
         offsets.commit("g", "t", 0, -1);
         assert_eq!(offsets.committed("g", "t", 0), None);
         assert_eq!(offsets.rows()[0].offset, -1);
-        let pulled = Pulled { next: 4, messages: 1, subscribes: true };
+        let pulled = Pulled { next: 4, messages: 1, bytes: 9, subscribes: true };
         offsets.pulled("g", "only pulled", 0, pulled);
         assert_eq!(offsets.rows().len(), 1);
     }

@@ -1,6 +1,7 @@
 //! What one shard knows of topics, groups and subscriptions: copies of what the control thread decided.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct Queue {
     /// Where the queue stood when this process first looked at it.
     pub first_next: i64,
     pub held: HeldPulls,
+    /// Stored since the start.
+    pub put_bytes: Cell<u64>,
     /// Wakes the delay level that reads this queue.
     pub arrivals: RefCell<Option<Rc<Notify>>>,
 }
@@ -54,6 +57,7 @@ impl Topic {
             number: Cell::new(number),
             first_next,
             held: HeldPulls::default(),
+            put_bytes: Cell::new(0),
             arrivals: RefCell::new(None),
         });
         let mut queues = self.queues.borrow_mut();
@@ -90,6 +94,8 @@ pub struct Metadata {
     groups: RefCell<FxHashMap<String, Rc<SubscriptionGroupConfig>>>,
     subscriptions: RefCell<FxHashMap<String, Arc<GroupSubscriptions>>>,
     order_locked: RefCell<FxHashSet<String>>,
+    /// Group to topics that it may not read. Nearly always empty.
+    unreadable: RefCell<FxHashMap<String, BTreeSet<String>>>,
 }
 
 impl Metadata {
@@ -111,6 +117,11 @@ impl Metadata {
 
     pub fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
         self.subscriptions.borrow().get(group)?.topics.get(topic).cloned()
+    }
+
+    pub fn may_read(&self, group: &str, topic: &str) -> bool {
+        let unreadable = self.unreadable.borrow();
+        unreadable.is_empty() || unreadable.get(group).is_none_or(|topics| !topics.contains(topic))
     }
 
     /// Whether the group holds an unexpired order lock.
@@ -152,6 +163,17 @@ impl Metadata {
                     Some(subscriptions) => known.insert(group.clone(), Arc::clone(subscriptions)),
                     None => known.remove(group),
                 };
+                None
+            }
+            // The shard's own business.
+            MetadataChange::Settings(_) => None,
+            MetadataChange::Unreadable { group, topics } => {
+                let mut unreadable = self.unreadable.borrow_mut();
+                if topics.is_empty() {
+                    unreadable.remove(group);
+                } else {
+                    unreadable.insert(group.clone(), topics.clone());
+                }
                 None
             }
             MetadataChange::OrderLock { group, held } => {

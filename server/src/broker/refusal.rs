@@ -20,6 +20,7 @@ pub enum Forbidden {
     Group = 2,
     Topic = 3,
     Broadcasting = 4,
+    Subscription = 5,
 }
 
 impl Refusal {

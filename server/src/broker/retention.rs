@@ -53,6 +53,18 @@ pub async fn run(shard: Rc<Shard>) {
     }
 }
 
+/// Deletes what has expired, at any hour.
+pub async fn delete_expired(shard: &Shard) -> Result<usize, rmq_engine::Error> {
+    let policy = RetentionPolicy {
+        age_ms: Some(shard.settings.retention.keep.as_millis() as i64),
+        disk_ratio_max: None,
+        segments_max: SEGMENTS_AT_ONCE,
+    };
+    let deleted = shard.engine.delete_expired(&policy, store::wall_clock_ms()).await?;
+    tracing::info!(shard = shard.index, deleted, "expired segments deleted by request");
+    Ok(deleted)
+}
+
 /// Hour of the day in the host's time zone, as `deleteWhen` means it.
 fn local_hour(now_ms: i64) -> u8 {
     let seconds: libc::time_t = now_ms / 1_000;

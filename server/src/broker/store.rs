@@ -232,7 +232,7 @@ pub fn append(shard: &Shard, topic: &Topic, queue: &Rc<Queue>, draft: &Draft<'_>
         fields.encode_into(out);
         record::stamp(out, stamp.queue_offset.0, stamp.physical_offset.0, stamp.store_timestamp_ms);
     })?;
-    counted(shard, 1, len);
+    counted(shard, queue, 1, len);
     Ok(Stored {
         end: appended.end,
         queue_offset: appended.first_queue_offset.0,
@@ -269,7 +269,7 @@ pub fn append_batch(
         record::stamp(out, stamp.queue_offset.0, stamp.physical_offset.0, stamp.store_timestamp_ms);
         physical_offsets.push(stamp.physical_offset.0);
     })?;
-    counted(shard, drafts.len() as u64, plans.iter().map(|plan| plan.len as usize).sum());
+    counted(shard, queue, drafts.len() as u64, plans.iter().map(|plan| plan.len as usize).sum());
     Ok(StoredBatch { end: appended.end, queue_offset: appended.first_queue_offset.0, physical_offsets })
 }
 
@@ -289,7 +289,8 @@ fn fields<'a>(shard: &Shard, topic: &'a Topic, queue: &Queue, draft: &Draft<'a>)
     }
 }
 
-fn counted(shard: &Shard, messages: u64, bytes: usize) {
+fn counted(shard: &Shard, queue: &Queue, messages: u64, bytes: usize) {
+    count(&queue.put_bytes, bytes as u64);
     count(&shard.counters.messages_put, messages);
     count(&shard.counters.bytes_put, bytes as u64);
     let largest = &shard.counters.put_bytes_max;

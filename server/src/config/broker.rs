@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::error::ConfigError;
-use super::keys::{BROKER_TABLES, IMPORTANT};
+use super::error::{ConfigError, Place};
+use super::keys::{self, BROKER_TABLES, IMPORTANT};
 use super::machine::Machine;
 use super::own::OwnConfig;
 use super::settings::{Settings, Source, typed};
@@ -51,6 +51,10 @@ typed! {
         transaction_timeout_ms: i64 = "transactionTimeOut",
         transaction_check_interval_ms: u64 = "transactionCheckInterval",
         transaction_check_max: i32 = "transactionCheckMax",
+        store_reply_message_enable: bool = "storeReplyMessageEnable",
+        use_server_side_reset_offset: bool = "useServerSideResetOffset",
+        disable_consume_if_consumer_read_slowly: bool = "disableConsumeIfConsumerReadSlowly",
+        consumer_fallbehind_threshold: i64 = "consumerFallbehindThreshold",
         fast_failure_enable: bool = "brokerFastFailureEnable",
         /// A send that waited longer is refused with SYSTEM_BUSY.
         wait_in_send_queue_ms: u64 = "waitTimeMillsInSendQueue",
@@ -180,6 +184,35 @@ impl BrokerConfig {
         let lines = settings.lines().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let config = Self::bind(&settings, vip_port, own, settings.in_effect(), lines)?;
         Ok((config, settings.warnings))
+    }
+
+    /// The configuration after some keys were changed. A value that does not fit its key is refused, whatever the
+    /// key's class: nobody reads warnings of a running broker.
+    pub fn changed(&self, changes: &[(String, String)]) -> Result<Self, ConfigError> {
+        for (name, value) in changes {
+            if let Some(key) = keys::find(BROKER_TABLES, name)
+                && !key.kind.accepts(value.trim())
+            {
+                return Err(ConfigError::WrongValue {
+                    place: Place::CommandLine,
+                    key: name.clone(),
+                    value: value.clone(),
+                    expected: key.kind.expected(),
+                });
+            }
+        }
+        let kept = self.lines.iter().filter(|(_, value)| !value.is_empty()).cloned();
+        let is_own_name =
+            |name: &str| BROKER_TABLES.iter().copied().flatten().any(|key| keys::dump_name(key.name) == name);
+        let unknown = self.all.iter().filter(|(name, _)| !is_own_name(name));
+        let unknown = unknown.map(|(name, value)| (name.clone(), value.clone()));
+        let settings: Vec<(String, String)> = kept.chain(unknown).chain(changes.iter().cloned()).collect();
+        Ok(Self::resolve(&Machine::detect(), None, &settings)?.0)
+    }
+
+    /// Whether a change of this key means anything: it is a broker's, or the file had it.
+    pub fn has_key(&self, name: &str) -> bool {
+        keys::find(BROKER_TABLES, name).is_some() || self.all.contains_key(name)
     }
 
     /// What clients connect to.
@@ -316,7 +349,6 @@ fn settle_memory_tail(settings: &mut Settings) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::error::Place;
 
     fn machine() -> Machine {
         Machine {
@@ -491,7 +523,6 @@ mod tests {
             "forceRegister=false",
             "cleanResourceInterval=1",
             "diskSpaceWarningLevelRatio=80",
-            "storeReplyMessageEnable=false",
             "subscriptionExpiredTimeout=1",
             "autoMessageVersionOnTopicLen=false",
             "maxFilterMessageSize=1",

@@ -17,6 +17,17 @@ pub enum ConfigError {
     Refused { place: Place, key: String, value: String, why: String },
 }
 
+impl ConfigError {
+    /// For whoever knows where the value came from.
+    pub fn without_place(&self) -> String {
+        match self {
+            Self::WrongValue { key, value, expected, .. } => format!("{key}={value}: expected {expected}"),
+            Self::Refused { key, value, why, .. } => format!("{key}={value}: {why}"),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {

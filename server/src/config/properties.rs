@@ -40,6 +40,59 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Property>, SyntaxError> {
     Ok(properties)
 }
 
+/// The text of a file after some keys were changed: comments and other keys stay, a changed key stands once, at the end.
+pub fn with(bytes: &[u8], changes: &[(String, String)]) -> String {
+    let text = decode(bytes);
+    let mut kept = String::with_capacity(text.len());
+    let mut lines = split_lines(&text);
+    while let Some(first) = lines.next() {
+        let mut physical = vec![first];
+        let trimmed = first.trim_start_matches(BLANK);
+        let is_property = !trimmed.is_empty() && !trimmed.starts_with(['#', '!']);
+        while is_property && ends_in_open_backslash(physical[physical.len() - 1]) {
+            let Some(next) = lines.next() else { break };
+            physical.push(next);
+        }
+        let key = unescape(split_key(trimmed).0).unwrap_or_default();
+        if !is_property || changes.iter().all(|(changed, _)| *changed != key) {
+            for line in physical {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+    }
+    // What follows the last line end is no line.
+    let mut kept = kept.trim_end_matches('\n').to_owned();
+    let mut written: Vec<&(String, String)> = Vec::new();
+    for change in changes {
+        written.retain(|(key, _)| *key != change.0);
+        written.push(change);
+    }
+    for (key, value) in written {
+        if !kept.is_empty() {
+            kept.push('\n');
+        }
+        push_escaped(&mut kept, key, |c| matches!(c, '=' | ':' | '#' | '!') || BLANK.contains(&c));
+        kept.push('=');
+        push_escaped(&mut kept, value, |_| false);
+    }
+    kept.push('\n');
+    kept
+}
+
+fn push_escaped(out: &mut String, text: &str, is_special: impl Fn(char) -> bool) {
+    for (at, c) in text.char_indices() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\\' => out.push_str("\\\\"),
+            // A blank at the start would be taken for part of the separator.
+            c if is_special(c) || at == 0 && BLANK.contains(&c) => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+}
+
 const BLANK: [char; 3] = [' ', '\t', '\u{c}'];
 
 fn decode(bytes: &[u8]) -> String {
@@ -146,6 +199,17 @@ mod tests {
         assert_eq!(one("a= :b"), pair("a", ":b"));
         assert_eq!(one("alone"), pair("alone", ""));
         assert_eq!(one("=b"), pair("", "b"));
+    }
+
+    #[test]
+    fn a_changed_key_stands_once_and_everything_else_stays() {
+        let file = "# mine\na=1\nb=x\\\n  y\n\nc : 3\na=2";
+        let changed = with(file.as_bytes(), &[pair("a", "5"), pair("b", " \\q\n"), pair("d e", "#6")]);
+        assert_eq!(changed, "# mine\n\nc : 3\na=5\nb=\\ \\\\q\\n\nd\\ e=#6\n");
+        let read = [pair("c", "3"), pair("a", "5"), pair("b", " \\q\n"), pair("d e", "#6")];
+        assert_eq!(pairs(&changed), read);
+        assert_eq!(pairs(&with(changed.as_bytes(), &[])), read);
+        assert_eq!(with(b"", &[pair("a", "1"), pair("a", "2")]), "a=2\n");
     }
 
     #[test]

@@ -5,11 +5,27 @@ use rmq_protocol::headers::HeaderError;
 use rmq_protocol::response_code::ResponseCode;
 use serde::Serialize;
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// SUCCESS but where a failure has fields too, which a `Refusal` has not.
+    pub code: ResponseCode,
     pub remark: Option<String>,
     pub fields: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
+    /// The whole answer of a client, which takes the place of all else.
+    pub relayed: Option<Vec<u8>>,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self {
+            code: ResponseCode::SUCCESS,
+            remark: None,
+            fields: Vec::new(),
+            body: Vec::new(),
+            relayed: None,
+        }
+    }
 }
 
 /// Why there is no answer of the wanted kind.

@@ -4,7 +4,7 @@
 //! every shard, and while one file is written the next group gathers. Nothing else changes these two tables.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,6 +42,13 @@ pub enum Change {
     },
     DeleteGroup {
         group: String,
+        reply: Done,
+    },
+    /// Whether a group may read a topic.
+    Forbid {
+        group: String,
+        topic: String,
+        readable: bool,
         reply: Done,
     },
     /// Name servers say that these topics are consumed in order.
@@ -98,7 +105,8 @@ impl Change {
             Self::PutTopics { reply, .. }
             | Self::DeleteTopics { reply, .. }
             | Self::PutGroups { reply, .. }
-            | Self::DeleteGroup { reply, .. } => {
+            | Self::DeleteGroup { reply, .. }
+            | Self::Forbid { reply, .. } => {
                 let _ = reply.send(failed());
             }
             Self::MarkOrdered { .. } => {}
@@ -122,6 +130,7 @@ struct Group {
     /// Names and what stood there before, in the order of the changes.
     topics: Vec<(String, Option<Arc<TopicConfig>>)>,
     groups: Vec<(String, Option<Arc<SubscriptionGroupConfig>>)>,
+    forbidden: Vec<(String, BTreeMap<String, i32>)>,
     answers: Vec<Answer>,
 }
 
@@ -160,7 +169,7 @@ async fn save(state: &State, group: &Group) -> Result<(), String> {
         let content = state.topics.borrow().to_file();
         state.save(&state.files.topics, content).await?;
     }
-    if !group.groups.is_empty() {
+    if !group.groups.is_empty() || !group.forbidden.is_empty() {
         let content = state.groups.borrow().to_file();
         state.save(&state.files.groups, content).await?;
     }
@@ -220,6 +229,19 @@ impl Group {
                     self.groups.push((group, Some(before)));
                 }
                 self.answer(reply);
+            }
+            Change::Forbid { group, topic, readable, reply } => {
+                let now_ms = state.now_ms();
+                let before = state.groups.borrow_mut().forbid(&group, &topic, readable, now_ms);
+                match before {
+                    Ok(before) => {
+                        self.forbidden.push((group, before));
+                        self.answer(reply);
+                    }
+                    Err(remark) => {
+                        let _ = reply.send(Err(remark.to_owned()));
+                    }
+                }
             }
             Change::MarkOrdered { topics } => {
                 for topic in topics {
@@ -296,6 +318,9 @@ impl Group {
         for (topic, before) in self.topics.drain(..).rev() {
             state.topics.borrow_mut().restore(topic, before, now_ms);
         }
+        for (group, before) in self.forbidden.drain(..).rev() {
+            state.groups.borrow_mut().restore_forbidden(&group, before, now_ms);
+        }
         for (group, before) in self.groups.drain(..).rev() {
             state.groups.borrow_mut().restore(group, before, now_ms);
         }
@@ -314,7 +339,12 @@ impl Group {
             name: name.clone(),
             config: topics.find(name).cloned(),
         });
-        groups.chain(topics).collect()
+        let all = state.groups.borrow();
+        let forbidden = self.forbidden.iter().map(|(group, _)| MetadataChange::Unreadable {
+            group: group.clone(),
+            topics: all.unreadable(group),
+        });
+        groups.chain(topics).chain(forbidden).collect()
     }
 }
 

@@ -63,6 +63,8 @@ pub struct TooMany(pub &'static str);
 
 #[derive(Default)]
 struct Memberships {
+    /// As a producer, under which request-reply finds it.
+    producer_id: Option<String>,
     producer_of: BTreeSet<String>,
     consumer_of: BTreeSet<String>,
 }
@@ -70,6 +72,8 @@ struct Memberships {
 #[derive(Default)]
 pub struct ClientTable {
     producers: BTreeMap<String, BTreeMap<ConnectionId, Client>>,
+    /// The connection that a producer's client id was last seen on.
+    producer_ids: BTreeMap<String, ConnectionId>,
     consumers: BTreeMap<String, ConsumerGroup>,
     connections: BTreeMap<ConnectionId, Memberships>,
 }
@@ -86,6 +90,11 @@ impl ClientTable {
 
     pub fn producer_group(&self, group: &str) -> Option<&BTreeMap<ConnectionId, Client>> {
         self.producers.get(group)
+    }
+
+    /// Where the producer with this client id is connected.
+    pub fn producer_connection(&self, client_id: &str) -> Option<ConnectionId> {
+        self.producer_ids.get(client_id).copied()
     }
 
     pub fn producer_groups(&self) -> impl Iterator<Item = (&String, &BTreeMap<ConnectionId, Client>)> {
@@ -127,7 +136,13 @@ impl ClientTable {
             return Err(TooMany("clients of one producer group"));
         }
         clients.insert(connection, client.clone());
-        self.connections.entry(connection).or_default().producer_of.insert(group.to_owned());
+        let memberships = self.connections.entry(connection).or_default();
+        memberships.producer_of.insert(group.to_owned());
+        if memberships.producer_id.as_ref() != Some(&client.id) {
+            let before = memberships.producer_id.replace(client.id.clone());
+            self.forget_producer_id(connection, before);
+        }
+        self.producer_ids.insert(client.id.clone(), connection);
         Ok(())
     }
 
@@ -190,6 +205,10 @@ impl ClientTable {
         }
         if let Some(memberships) = self.connections.get_mut(&connection) {
             memberships.producer_of.remove(group);
+            if memberships.producer_of.is_empty() {
+                let id = memberships.producer_id.take();
+                self.forget_producer_id(connection, id);
+            }
         }
         self.forget_if_idle(connection);
     }
@@ -208,6 +227,7 @@ impl ClientTable {
     pub fn close(&mut self, connection: ConnectionId) -> ClientChange {
         let mut change = ClientChange::default();
         let Some(memberships) = self.connections.remove(&connection) else { return change };
+        self.forget_producer_id(connection, memberships.producer_id);
         for group in &memberships.producer_of {
             if let Some(clients) = self.producers.get_mut(group) {
                 clients.remove(&connection);
@@ -259,6 +279,15 @@ impl ClientTable {
             change.subscriptions_of.insert(name.to_owned());
         } else {
             change.membership_of.insert(name.to_owned());
+        }
+    }
+
+    /// Another connection may have taken the id over.
+    fn forget_producer_id(&mut self, connection: ConnectionId, id: Option<String>) {
+        if let Some(id) = id
+            && self.producer_ids.get(&id) == Some(&connection)
+        {
+            self.producer_ids.remove(&id);
         }
     }
 
@@ -441,6 +470,22 @@ mod tests {
         table.join_consumer(connection(2), &client("a", 0), full(0)).unwrap();
         let second_form = table.join_consumer(connection(2), &client("a", 0), full(8)).unwrap();
         assert!(second_form.wants_subscriptions, "a heartbeat of the first form came in between");
+    }
+
+    #[test]
+    fn a_producer_is_found_by_the_id_it_gave_last() {
+        let mut table = ClientTable::default();
+        table.join_producer(connection(1), &client("a", 0), "p").unwrap();
+        table.join_producer(connection(1), &client("a", 0), "q").unwrap();
+        table.leave_producer(connection(1), "p");
+        assert_eq!(table.producer_connection("a"), Some(connection(1)));
+        table.join_producer(connection(1), &client("b", 0), "q").unwrap();
+        assert_eq!(table.producer_connection("a"), None);
+        table.join_producer(connection(2), &client("b", 0), "q").unwrap();
+        table.close(connection(1));
+        assert_eq!(table.producer_connection("b"), Some(connection(2)), "the newer connection keeps the id");
+        table.leave_producer(connection(2), "q");
+        assert!(table.producer_connection("b").is_none() && table.producer_ids.is_empty());
     }
 
     #[test]

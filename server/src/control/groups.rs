@@ -3,17 +3,20 @@
 //!
 //! Pure state like `topics`. Whether a group has clients online is the business of `clients`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::limits::GROUPS_MAX;
+use super::limits::{FORBIDDEN_TOPICS_MAX, GROUPS_MAX};
 use super::names;
 use super::state_json::{self, Forbidden};
 use rmq_protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupTable};
 
+/// Java's bit for reading.
+const FORBIDDEN_READ: i32 = 1 << 2;
+
 pub struct GroupTable {
     groups: BTreeMap<String, Arc<SubscriptionGroupConfig>>,
-    /// Kept for the tools that wrote it; nothing here enforces it yet.
+    /// What groups may not do on single topics.
     forbidden: Forbidden,
     version: DataVersion,
 }
@@ -55,6 +58,49 @@ impl GroupTable {
 
     pub fn forbidden(&self) -> &Forbidden {
         &self.forbidden
+    }
+
+    pub fn may_read(&self, group: &str, topic: &str) -> bool {
+        let bits = self.forbidden.get(group).and_then(|topics| topics.get(topic));
+        bits.is_none_or(|bits| bits & FORBIDDEN_READ == 0)
+    }
+
+    /// The topics that a group may not read.
+    pub fn unreadable(&self, group: &str) -> BTreeSet<String> {
+        let topics = self.forbidden.get(group).into_iter().flatten();
+        topics.filter(|(_, bits)| *bits & FORBIDDEN_READ != 0).map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// Returns what stood there before; refused when the table is full.
+    pub fn forbid(
+        &mut self,
+        group: &str,
+        topic: &str,
+        readable: bool,
+        now_ms: i64,
+    ) -> Result<BTreeMap<String, i32>, &'static str> {
+        let before = self.forbidden.get(group).cloned().unwrap_or_default();
+        let mut topics = before.clone();
+        let bits = topics.remove(topic).unwrap_or(0);
+        let bits = if readable { bits & !FORBIDDEN_READ } else { bits | FORBIDDEN_READ };
+        if bits != 0 {
+            topics.insert(topic.to_owned(), bits);
+        }
+        let is_longer = topics.len() > before.len();
+        if is_longer && (self.forbidden.len() >= GROUPS_MAX || topics.len() > FORBIDDEN_TOPICS_MAX) {
+            return Err("too many topics are forbidden to groups");
+        }
+        self.restore_forbidden(group, topics, now_ms);
+        Ok(before)
+    }
+
+    pub fn restore_forbidden(&mut self, group: &str, topics: BTreeMap<String, i32>, now_ms: i64) {
+        self.version = self.version.next(now_ms);
+        if topics.is_empty() {
+            self.forbidden.remove(group);
+        } else {
+            self.forbidden.insert(group.to_owned(), topics);
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -6,11 +6,16 @@
 pub mod broker;
 pub mod client;
 pub mod group;
+pub mod housekeeping;
 pub mod order;
+pub mod relay;
+pub mod reply;
+pub mod rewind;
 pub mod runtime;
 pub mod stats;
 pub mod timer;
 pub mod topic;
+pub mod views;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -89,6 +94,24 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::GET_TIMER_METRICS => timer::metrics(state).await,
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(state).await,
         RequestCode::GET_BROKER_CONFIG => broker::config(state),
+        RequestCode::UPDATE_BROKER_CONFIG => broker::update(state, request).await,
+        RequestCode::SEND_REPLY_MESSAGE | RequestCode::SEND_REPLY_MESSAGE_V2 => {
+            reply::send(state, request).await
+        }
+        RequestCode::GET_CONSUMER_RUNNING_INFO => relay::running_info(state, request).await,
+        RequestCode::CONSUME_MESSAGE_DIRECTLY => relay::consume_directly(state, request).await,
+        RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => relay::consumer_status(state, request).await,
+        RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => rewind::reset(state, request).await,
+        RequestCode::QUERY_CONSUME_TIME_SPAN => views::time_span(state, request).await,
+        RequestCode::QUERY_CORRECTION_OFFSET => views::correction_offset(state, request).await,
+        RequestCode::VIEW_BROKER_STATS_DATA => views::stats_data(state, request),
+        RequestCode::GET_BROKER_CONSUME_STATS => views::broker_consumption(state, request).await,
+        RequestCode::QUERY_CONSUME_QUEUE => views::consume_queue(state, request).await,
+        RequestCode::UPDATE_AND_GET_GROUP_FORBIDDEN => group::forbid(state, request).await,
+        RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE => housekeeping::clean_queues(),
+        RequestCode::CLEAN_UNUSED_TOPIC => housekeeping::clean_topics(state).await,
+        RequestCode::DELETE_EXPIRED_COMMITLOG => housekeeping::delete_segments(state).await,
+        RequestCode::CLONE_GROUP_OFFSET => rewind::clone_offsets(state, request).await,
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
             format!(" request type {} not supported", code.0),
@@ -99,9 +122,9 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
 fn encode(request: &Header<'_>, outcome: Outcome) -> Vec<u8> {
     let mut frame = Vec::new();
     match outcome {
-        Ok(Answer { remark, fields, body }) => {
-            let mut writer =
-                FrameWriter::response(&mut frame, request.codec, ResponseCode::SUCCESS, request.opaque);
+        Ok(Answer { relayed: Some(of_client), .. }) => relay::encode(&mut frame, request, &of_client),
+        Ok(Answer { code, remark, fields, body, relayed: None }) => {
+            let mut writer = FrameWriter::response(&mut frame, request.codec, code, request.opaque);
             if let Some(remark) = remark {
                 writer.put_remark(&remark);
             }

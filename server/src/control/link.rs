@@ -4,7 +4,7 @@
 //! the control thread speaks through `ShardLinks`. Values that cross are owned or immutable, so neither side
 //! ever waits for a lock of the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
+pub use super::traffic::Count;
+use crate::broker::message::Message;
+use crate::settings::Settings;
 
-pub use crate::broker::timer::counts::Count;
+pub use crate::broker::timer::counts::PendingCount;
 pub use rmq_protocol::body::{ConsumeType, MessageModel, SubscriptionGroupConfig, TopicConfig};
 
 /// A future that stays on the thread that made it.
@@ -35,6 +38,11 @@ pub enum ToControl {
         connection: ConnectionId,
         peer: SocketAddr,
         vip: bool,
+        frame: Vec<u8>,
+    },
+    /// A client's answer to a request of the broker, one whole frame.
+    ClientAnswer {
+        connection: ConnectionId,
         frame: Vec<u8>,
     },
     ConnectionClosed {
@@ -110,7 +118,7 @@ impl ControlLink {
 
     /// After shutdown there is nobody to listen; whoever asked is being drained by then.
     pub fn tell(&self, message: ToControl) {
-        if let ToControl::Request { frame, .. } = &message {
+        if let ToControl::Request { frame, .. } | ToControl::ClientAnswer { frame, .. } = &message {
             self.requests.fetch_add(1, Ordering::Relaxed);
             self.request_bytes.fetch_add(frame.len(), Ordering::Relaxed);
         }
@@ -136,7 +144,7 @@ impl ControlInbox {
     }
 
     fn took(&self, message: &ToControl) {
-        if let ToControl::Request { frame, .. } = message {
+        if let ToControl::Request { frame, .. } | ToControl::ClientAnswer { frame, .. } = message {
             self.requests.fetch_sub(1, Ordering::Relaxed);
             self.request_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
         }
@@ -202,6 +210,13 @@ pub enum MetadataChange {
         group: String,
         subscriptions: Option<Arc<GroupSubscriptions>>,
     },
+    /// The settings of the data path; each shard keeps its own `store_host`.
+    Settings(Arc<Settings>),
+    /// Topics that the group may not read; none of them lifts what was said before.
+    Unreadable {
+        group: String,
+        topics: BTreeSet<String>,
+    },
     /// Whether some client of the group holds an unexpired order lock: retry sends then go to the DLQ.
     OrderLock {
         group: String,
@@ -251,7 +266,7 @@ pub enum ShardQuery {
         queue: i32,
         offset: i64,
     },
-    /// Copies the offsets of one group to another, for one topic or all.
+    /// Copies the offsets of one group to another, for one topic or all: answered with the `Offsets` of the other.
     CloneOffsets {
         from: String,
         to: String,
@@ -271,6 +286,39 @@ pub enum ShardQuery {
         queue: i32,
         offset: i64,
     },
+    /// The record that begins at a place in the log of any shard: answered with `Record`.
+    RecordAt {
+        physical_offset: i64,
+    },
+    /// The first message stored at or after a time, the queue's end for a negative one: answered with `Offset`.
+    /// Only to the queue's owner.
+    SearchOffset {
+        topic: String,
+        queue: i32,
+        timestamp: i64,
+    },
+    /// Entries of a queue's index, `control::limits::QUEUE_ENTRIES_MAX` at most: answered with `QueueEntries`, or
+    /// `Done` when there is no such queue. Only to the queue's owner.
+    QueueEntries {
+        topic: String,
+        queue: i32,
+        from: i64,
+        count: usize,
+    },
+    /// What went through each topic and to each group since the start: answered with `Traffic`.
+    Traffic,
+    /// Topics with queues but without configuration: answered with `Groups`.
+    StrayTopics,
+    /// Done when segments older than the reserved time are deleted.
+    DeleteExpired,
+    /// Groups that read further behind the log's end than this: answered with `Groups`.
+    GroupsBehind {
+        bytes: i64,
+    },
+    /// Stores a message in a queue of this shard: answered with `Stored` when it is acknowledged.
+    Store {
+        message: Box<Message>,
+    },
     /// Done when the shard has put into the inbox what it has not reported yet: `Offsets`, `DelayOffsets`.
     HandOver,
     /// Progress of the delay levels that the shard owns and that ever held a record: answered with `DelayOffsets`.
@@ -285,6 +333,7 @@ pub enum ShardAnswer {
     Done,
     QueueRanges(Vec<QueueRange>),
     Offsets(Vec<GroupOffset>),
+    /// Names: groups, but for `StrayTopics`.
     Groups(Vec<String>),
     /// Level and offset of its next record.
     DelayOffsets(Vec<(i32, i64)>),
@@ -292,8 +341,38 @@ pub enum ShardAnswer {
     Timestamp(Option<i64>),
     Stats(Box<ShardStats>),
     Timer(Box<TimerStats>),
+    Record(Option<Vec<u8>>),
+    Offset(i64),
+    QueueEntries {
+        min: i64,
+        max: i64,
+        /// `None`: the first one asked for does not exist.
+        entries: Option<Vec<QueueEntry>>,
+    },
+    Traffic(Vec<TrafficRow>),
+    Stored {
+        /// As clients know it.
+        message_id: String,
+        queue_offset: i64,
+    },
     /// The shard could not do it; the text is the remark of the answer.
     Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    pub physical_offset: i64,
+    pub len: usize,
+    pub tags_code: i64,
+}
+
+/// What one shard counted. Without a topic it is about all of them, with an empty group about all groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficRow {
+    pub topic: String,
+    /// Who got it; `None` for what was put.
+    pub group: Option<String>,
+    pub count: Count,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -375,7 +454,7 @@ pub struct TimerStats {
     pub enqueued_per_s: f64,
     pub dequeued_per_s: f64,
     /// Waiting messages by topic.
-    pub counts: Vec<(String, Count)>,
+    pub counts: Vec<(String, PendingCount)>,
 }
 
 impl fmt::Debug for ToControl {
@@ -383,6 +462,9 @@ impl fmt::Debug for ToControl {
         match self {
             Self::Request { connection, frame, .. } => {
                 write!(f, "Request({connection:?}, {} bytes)", frame.len())
+            }
+            Self::ClientAnswer { connection, frame } => {
+                write!(f, "ClientAnswer({connection:?}, {} bytes)", frame.len())
             }
             Self::ConnectionClosed { connection } => write!(f, "ConnectionClosed({connection:?})"),
             Self::CreateTopic { request, .. } => write!(f, "CreateTopic({request:?})"),

@@ -1,5 +1,24 @@
 //! Local midnights, for the counters that tools reset by the day.
 
+/// As Java writes a time: `yyyy-MM-dd#HH:mm:ss:SSS`.
+pub fn text(at_ms: i64) -> String {
+    let seconds = at_ms.div_euclid(1000);
+    // SAFETY: all-zero bytes are a valid `tm`; its pointer member may be null.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live locals; `localtime_r` keeps neither.
+    unsafe { libc::localtime_r(&seconds, &mut parts) };
+    format!(
+        "{:04}-{:02}-{:02}#{:02}:{:02}:{:02}:{:03}",
+        parts.tm_year + 1900,
+        parts.tm_mon + 1,
+        parts.tm_mday,
+        parts.tm_hour,
+        parts.tm_min,
+        parts.tm_sec,
+        at_ms.rem_euclid(1000)
+    )
+}
+
 /// A number that changes at local midnight.
 pub fn day(now_ms: i64) -> i64 {
     let seconds = now_ms.div_euclid(1000);
@@ -13,7 +32,13 @@ pub fn day(now_ms: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::day;
+    use super::*;
+
+    #[test]
+    fn a_time_reads_as_javas() {
+        let text = text(1_700_000_000_123);
+        assert!(text.starts_with("2023-11-1") && text.ends_with(":20:123") && text.contains('#'), "{text}");
+    }
 
     #[test]
     fn a_day_has_one_midnight() {

@@ -56,6 +56,16 @@ impl ConsumerOffsets {
         }
     }
 
+    /// One row that a shard is known to have changed, before its report.
+    pub fn put(&mut self, shard: usize, row: ConsumerOffsetRow, now_ms: i64) {
+        let key = format!("{}@{}", row.topic, row.group);
+        let before = self.by_shard[shard].entry(key).or_default().insert(row.queue, row.offset);
+        if before != Some(row.offset) {
+            self.version = self.version.next(now_ms);
+            self.dirty = true;
+        }
+    }
+
     /// The text of consumerOffset.json if it changed since the last call.
     pub fn take_changed(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.dirty).then(|| {

@@ -35,7 +35,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const INCREMENT_TOPICS_MAX: usize = 1;
 
 pub struct Registrar {
-    targets: Vec<Rc<Target>>,
+    targets: RefCell<Vec<Rc<Target>>>,
     /// Of the last change that was announced.
     version: Cell<DataVersion>,
 }
@@ -64,26 +64,40 @@ enum Todo {
 
 impl Registrar {
     pub fn new(name_servers: &[String], version: DataVersion) -> Self {
-        let target = |address: &String| {
-            Rc::new(Target {
-                address: address.clone(),
-                todo: RefCell::new(Todo::Everything),
-                wake: Notify::new(),
-                progress: Notify::new(),
-                up: Cell::new(false),
-                telling: Cell::new(false),
-                stopping: Cell::new(false),
-                gone: Cell::new(false),
-            })
-        };
-        Self { targets: name_servers.iter().map(target).collect(), version: Cell::new(version) }
+        let targets = name_servers.iter().map(|address| Target::new(address)).collect();
+        Self { targets: RefCell::new(targets), version: Cell::new(version) }
     }
 
     /// Starts the tasks on the current `LocalSet`; they end after `stop`.
     pub fn start(&self, state: &Rc<State>, tasks: &mut JoinSet<()>) {
-        for target in &self.targets {
+        for target in &*self.targets.borrow() {
             tasks.spawn_local(keep_registered(state.clone(), target.clone()));
         }
+    }
+
+    /// Follows a changed list: takes leave of those that are no longer in it and registers with the new ones.
+    pub fn aim(&self, state: &Rc<State>, name_servers: &[String]) {
+        let mut targets = self.targets.borrow_mut();
+        targets.retain(|target| {
+            let stays = name_servers.contains(&target.address);
+            if !stays {
+                target.stopping.set(true);
+                target.wake.notify_one();
+            }
+            stays
+        });
+        for address in name_servers {
+            if targets.iter().all(|target| target.address != *address) {
+                let target = Target::new(address);
+                tokio::task::spawn_local(keep_registered(state.clone(), target.clone()));
+                targets.push(target);
+            }
+        }
+    }
+
+    /// At this moment, for those who wait.
+    fn present(&self) -> Vec<Rc<Target>> {
+        self.targets.borrow().clone()
     }
 
     /// Topics that changed or went; the name servers hear of them at once. A deleted topic is not announced:
@@ -95,7 +109,7 @@ impl Registrar {
         if topics.is_empty() {
             return;
         }
-        for target in &self.targets {
+        for target in &*self.targets.borrow() {
             target.todo.borrow_mut().add(&topics);
             target.wake.notify_one();
         }
@@ -104,7 +118,7 @@ impl Registrar {
     /// Waits until every reachable name server has heard everything, but not for long.
     pub async fn settled(&self) {
         let all = async {
-            for target in &self.targets {
+            for target in self.present() {
                 while target.owes() {
                     target.progress.notified().await;
                 }
@@ -115,12 +129,12 @@ impl Registrar {
 
     /// Takes leave of every name server that is there.
     pub async fn stop(&self) {
-        for target in &self.targets {
+        for target in self.present() {
             target.stopping.set(true);
             target.wake.notify_one();
         }
         let all = async {
-            for target in &self.targets {
+            for target in self.present() {
                 while target.up.get() && !target.gone.get() {
                     target.progress.notified().await;
                 }
@@ -131,6 +145,19 @@ impl Registrar {
 }
 
 impl Target {
+    fn new(address: &str) -> Rc<Self> {
+        Rc::new(Self {
+            address: address.to_owned(),
+            todo: RefCell::new(Todo::Everything),
+            wake: Notify::new(),
+            progress: Notify::new(),
+            up: Cell::new(false),
+            telling: Cell::new(false),
+            stopping: Cell::new(false),
+            gone: Cell::new(false),
+        })
+    }
+
     fn owes(&self) -> bool {
         self.up.get() && (self.telling.get() || !matches!(*self.todo.borrow(), Todo::Nothing))
     }
@@ -188,7 +215,6 @@ async fn stay_registered(
     target: &Target,
     mut connection: NameServerConnection,
 ) -> Option<Lost> {
-    let period = Duration::from_millis(state.settings.register_period_ms);
     loop {
         target.telling.set(true);
         let told = tell(state, target, &mut connection).await;
@@ -200,7 +226,7 @@ async fn stay_registered(
             tracing::info!("registered with name server {}", target.address);
         }
         target.progress.notify_waiters();
-        let next_full = Instant::now() + period;
+        let next_full = Instant::now() + Duration::from_millis(state.settings.register_period_ms);
         // Until something is to be said. A change that came in while we spoke is there already.
         while matches!(*target.todo.borrow(), Todo::Nothing) {
             if target.stopping.get() {

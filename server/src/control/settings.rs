@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::limits::QUEUES_PER_TOPIC_MAX;
 use crate::config::BrokerConfig;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ControlSettings {
     pub cluster: String,
     pub broker: String,
@@ -41,9 +41,16 @@ pub struct ControlSettings {
     /// Whether SQL92 subscriptions are served.
     pub property_filter: bool,
     pub start_accept_send_ms: i64,
+    pub region: String,
+    pub trace_on: bool,
+    /// Replies of request-reply are stored as well as pushed.
+    pub store_replies: bool,
+    /// A reset of offsets is the broker's work; otherwise it tells the clients.
+    pub server_side_reset: bool,
+    /// Groups further behind than so many bytes may not consume any more.
+    pub disable_slow_consumers: bool,
+    pub slow_consumer_bytes: i64,
     pub log_dir: PathBuf,
-    /// Every configuration key in effect, sorted, as code 26 lists them.
-    pub all_keys: Vec<(String, String)>,
 }
 
 impl From<&BrokerConfig> for ControlSettings {
@@ -81,8 +88,13 @@ impl From<&BrokerConfig> for ControlSettings {
             notify_consumers: config.notify_consumer_ids_changed_enable,
             property_filter: config.enable_property_filter,
             start_accept_send_ms: config.start_accept_send_request_ms,
+            region: config.region_id.clone(),
+            trace_on: config.trace_on,
+            store_replies: config.store_reply_message_enable,
+            server_side_reset: config.use_server_side_reset_offset,
+            disable_slow_consumers: config.disable_consume_if_consumer_read_slowly,
+            slow_consumer_bytes: config.consumer_fallbehind_threshold,
             log_dir: config.commit_log_dir.clone(),
-            all_keys: config.all.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
 }
@@ -119,7 +131,12 @@ impl ControlSettings {
             notify_consumers: true,
             property_filter: false,
             start_accept_send_ms: 0,
-            all_keys: vec![("brokerName".to_owned(), "broker-a".to_owned())],
+            region: "DefaultRegion".to_owned(),
+            trace_on: true,
+            store_replies: true,
+            server_side_reset: true,
+            disable_slow_consumers: false,
+            slow_consumer_bytes: 16 << 30,
         }
     }
 }

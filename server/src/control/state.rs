@@ -1,15 +1,18 @@
 //! What the tasks of the control thread share. One thread: a borrow never lives across an await.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::changes::ChangeQueue;
+use super::client_calls::ClientCalls;
 use super::clients::{ClientChange, ClientTable};
 use super::groups::GroupTable;
 use super::link::{MetadataChange, ShardAnswer, ShardLinks, ShardQuery};
+use super::live_config::LiveConfig;
 use super::offsets::{ConsumerOffsets, DelayOffsets};
 use super::order_locks::OrderLocks;
 use super::push;
@@ -19,9 +22,16 @@ use super::serving::Serving;
 use super::settings::ControlSettings;
 use super::state_file::StateFile;
 use super::topics::TopicTable;
+use super::traffic::Traffic;
+use crate::config::BrokerConfig;
+use crate::live::Live;
+use crate::settings::Settings;
 
 pub struct State {
-    pub settings: ControlSettings,
+    pub settings: Live<ControlSettings>,
+    pub config: RefCell<LiveConfig>,
+    /// Held while the configuration is changed.
+    pub changing_config: tokio::sync::Mutex<()>,
     pub links: Rc<dyn ShardLinks>,
     pub files: StateFiles,
     pub topics: RefCell<TopicTable>,
@@ -31,7 +41,9 @@ pub struct State {
     pub offsets: RefCell<ConsumerOffsets>,
     pub delays: RefCell<DelayOffsets>,
     pub rates: RefCell<Rates>,
+    pub traffic: RefCell<Traffic>,
     pub changes: ChangeQueue,
+    pub calls: ClientCalls,
     pub serving: Serving,
     pub registrar: Registrar,
     /// Held while offsets are written, so that there is one writer, and the last save waits for the one before.
@@ -75,6 +87,17 @@ impl State {
         }
     }
 
+    /// Makes a changed configuration count, here and in every shard.
+    pub async fn apply(&self, config: &BrokerConfig) {
+        let settings = ControlSettings::from(config);
+        if *self.settings != settings {
+            self.settings.replace(Box::leak(Box::new(settings)));
+        }
+        // Each shard keeps the address that it resolved at its start.
+        let settings = Settings::new(config, SocketAddr::from(([0, 0, 0, 0], 0)));
+        self.links.publish(Arc::from([MetadataChange::Settings(Arc::new(settings))])).await;
+    }
+
     /// Asks every shard; answers in the order of the shards.
     pub async fn query_all(&self, query: ShardQuery) -> Vec<ShardAnswer> {
         let asked: Vec<_> =
@@ -115,7 +138,12 @@ impl State {
         let topics = topics
             .iter()
             .map(|(name, config)| MetadataChange::Topic { name: name.clone(), config: Some(config.clone()) });
-        groups.chain(topics).collect()
+        let all = self.groups.borrow();
+        let forbidden = all
+            .forbidden()
+            .keys()
+            .map(|group| MetadataChange::Unreadable { group: group.clone(), topics: all.unreadable(group) });
+        groups.chain(topics).chain(forbidden).collect()
     }
 
     pub async fn save_consumer_offsets(&self) -> Result<(), String> {

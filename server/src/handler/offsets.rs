@@ -176,7 +176,12 @@ pub fn update(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outc
     if !(0..QUEUES_PER_TOPIC_MAX).contains(&queue) {
         return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("queueId[{queue}] is illegal")));
     }
-    let commit = shard.offsets.borrow_mut().commit(&group, &topic, queue, offset);
+    let mut commit = shard.offsets.borrow_mut().commit(&group, &topic, queue, offset);
+    if commit == Commit::ResetPending && !shard.settings.server_side_reset {
+        let mut offsets = shard.offsets.borrow_mut();
+        offsets.take_reset(&group, &topic, queue);
+        commit = offsets.commit(&group, &topic, queue, offset);
+    }
     let to = ReplyTo::of(origin.connection, &frame.header);
     match commit {
         Commit::Done | Commit::ResetPending => shard.answers.now(&to, |out| {

@@ -105,11 +105,11 @@ fn check(
 ) -> Result<Pull, Refusal> {
     let settings = &shard.settings;
     if settings.broker_permission & PERM_READ == 0 {
-        let remark = format!("the broker[{}] pulling message is forbidden", settings.broker_name);
+        let remark = format!("the broker[{}] pulling message is forbidden", settings.store_host.ip());
         return Err(Refusal::forbidden(Forbidden::Broker, remark));
     }
     if RequestCode(frame.header.code) == RequestCode::LITE_PULL_MESSAGE && !settings.lite_pull {
-        let remark = format!("the broker[{}] for lite pull consumer is forbidden", settings.broker_name);
+        let remark = format!("the broker[{}] for lite pull consumer is forbidden", settings.store_host.ip());
         return Err(Refusal::forbidden(Forbidden::Broker, remark));
     }
     let group_name = text(header.consumer_group);
@@ -190,6 +190,10 @@ fn subscribed_filter(
         let remark = format!("the consumer group[{group_name}] can not consume by broadcast way");
         return Err(Refusal::forbidden(Forbidden::Broadcasting, remark));
     }
+    if !shard.metadata.may_read(group_name, topic_name) {
+        let remark = format!("the consumer group[{group_name}] is forbidden for topic[{topic_name}]");
+        return Err(Refusal::forbidden(Forbidden::Subscription, remark));
+    }
     let Some(subscription) = known.topics.get(topic_name) else {
         return Err(not_exist("the consumer's subscription not exist"));
     };
@@ -262,7 +266,7 @@ fn run(shard: &Rc<Shard>, pull: Pull, frame: &[u8]) {
         let mut offsets = shard.offsets.borrow_mut();
         offsets.take_reset(&pull.group, &pull.queue.topic, pull.queue.id)
     };
-    if let Some(target) = reset {
+    if let Some(target) = reset.filter(|_| shard.settings.server_side_reset) {
         return finish(
             shard,
             &pull,
@@ -445,7 +449,12 @@ fn finish(shard: &Rc<Shard>, pull: &Pull, outcome: Outcome, records: &[u8]) {
     count(if found { &shard.counters.pulls_found } else { &shard.counters.pulls_missed }, 1);
     count(&shard.counters.messages_got, outcome.messages);
     count(&shard.counters.bytes_got, records.len() as u64);
-    let pulled = Pulled { next: outcome.next, messages: outcome.messages, subscribes: pull.subscribes };
+    let pulled = Pulled {
+        next: outcome.next,
+        messages: outcome.messages,
+        bytes: records.len() as u64,
+        subscribes: pull.subscribes,
+    };
     shard.offsets.borrow_mut().pulled(&pull.group, &pull.queue.topic, pull.queue.id, pulled);
     let (min, max) = match pull.queue.number() {
         Some(number) => (shard.engine.min_offset(number).0, shard.engine.max_offset(number).0),

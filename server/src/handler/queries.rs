@@ -1,13 +1,26 @@
 //! What the control thread asks a shard about the queues it owns.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
-use rmq_engine::QueueOffset;
+use rmq_engine::{Boundary, QueueOffset, Read, ReadLimits};
+use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
+use rmq_protocol::properties::name;
+use rmq_protocol::record::RecordRef;
+use rmq_protocol::tag::tags_code;
 
+use super::offsets;
 use crate::broker::group_commit::Completion;
-use crate::broker::{delay_levels, timer};
-use crate::control::link::{QueueRange, ShardAnswer, ShardQuery, ShardStats};
+use crate::broker::message::StoreOutcome;
+use crate::broker::{delay_levels, retention, store, timer};
+use crate::control::limits::QUEUE_ENTRIES_MAX;
+use crate::control::link::{Count, QueueEntry, QueueRange, ShardAnswer, ShardQuery, ShardStats, TrafficRow};
+use crate::net::executor;
 use crate::shard::Shard;
+
+/// Of the records that an index is read from.
+const ENTRY_BYTES_AT_ONCE: u32 = 8 << 20;
 
 pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
     match query {
@@ -21,11 +34,16 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
         ShardQuery::GroupsOfTopic { topic } => ShardAnswer::Groups(shard.offsets.borrow().groups_of(&topic)),
         ShardQuery::ResetOffset { group, topic, queue, offset } => {
             shard.offsets.borrow_mut().reset(&group, &topic, queue, offset);
+            // A pull that waits for new messages learns of it now, not when its time is up.
+            shard.pull_waiting_again(&topic, queue);
             ShardAnswer::Done
         }
         ShardQuery::CloneOffsets { from, to, topic } => {
-            shard.offsets.borrow_mut().clone_group(&from, &to, topic.as_deref());
-            ShardAnswer::Done
+            let mut offsets = shard.offsets.borrow_mut();
+            offsets.clone_group(&from, &to, topic.as_deref());
+            let mut rows = offsets.offsets_of(&to);
+            rows.retain(|row| topic.as_deref().is_none_or(|topic| topic == row.topic));
+            ShardAnswer::Offsets(rows)
         }
         ShardQuery::DeleteTopic { topic } => delete_topic(shard, &topic).await,
         ShardQuery::DeleteGroup { group, clean_offset } => {
@@ -43,6 +61,38 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
                 Err(error) => ShardAnswer::Failed(error.to_string()),
             }
         }
+        ShardQuery::RecordAt { physical_offset } => match store::record_at(shard, physical_offset).await {
+            Ok(record) => ShardAnswer::Record(record),
+            Err(refusal) => ShardAnswer::Failed(refusal.remark.into_owned()),
+        },
+        ShardQuery::SearchOffset { topic, queue, timestamp } => {
+            search_offset(shard, &topic, queue, timestamp).await
+        }
+        ShardQuery::QueueEntries { topic, queue, from, count } => {
+            queue_entries(shard, &topic, queue, from, count).await
+        }
+        ShardQuery::Traffic => ShardAnswer::Traffic(traffic(shard).await),
+        ShardQuery::StrayTopics => {
+            let names = shard.engine.queues().into_iter().map(|(_, name)| name.topic);
+            let strays: BTreeSet<String> = names
+                .filter(|topic| shard.metadata.topic(topic).is_none())
+                .map(|topic| topic.to_string())
+                .collect();
+            ShardAnswer::Groups(strays.into_iter().collect())
+        }
+        ShardQuery::DeleteExpired => match retention::delete_expired(shard).await {
+            Ok(_) => ShardAnswer::Done,
+            Err(error) => ShardAnswer::Failed(error.to_string()),
+        },
+        ShardQuery::GroupsBehind { bytes } => ShardAnswer::Groups(groups_behind(shard, bytes).await),
+        ShardQuery::Store { message } => match store::store(shard, *message).await {
+            StoreOutcome::Stored { queue_offset, physical_offset } => {
+                let mut text = [0; MESSAGE_ID_LEN_MAX];
+                let id = MessageId::new(shard.settings.store_host, physical_offset).write(&mut text);
+                ShardAnswer::Stored { message_id: id.to_owned(), queue_offset }
+            }
+            StoreOutcome::Refused { remark, .. } => ShardAnswer::Failed(remark),
+        },
         ShardQuery::HandOver => {
             shard.hand_over_offsets();
             ShardAnswer::Done
@@ -79,6 +129,135 @@ async fn queue_ranges(shard: &Rc<Shard>, name: &str) -> Vec<QueueRange> {
         ranges.push(range);
     }
     ranges
+}
+
+/// Read as a consumer would read them, since the index on disk belongs to the records.
+async fn queue_entries(shard: &Rc<Shard>, topic: &str, queue: i32, from: i64, count: usize) -> ShardAnswer {
+    let Some(number) = offsets::number(shard, topic, queue) else { return ShardAnswer::Done };
+    let (min, max) = (shard.engine.min_offset(number).0, shard.engine.max_offset(number).0);
+    if !(min..max).contains(&from) {
+        return ShardAnswer::QueueEntries { min, max, entries: None };
+    }
+    let mut entries = Vec::new();
+    let mut at = QueueOffset(from);
+    while entries.len() < count.min(QUEUE_ENTRIES_MAX) {
+        let left = (count.min(QUEUE_ENTRIES_MAX) - entries.len()) as u32;
+        let limits = ReadLimits {
+            messages_max: left,
+            bytes_max: ENTRY_BYTES_AT_ONCE,
+            scan_max: left,
+            cold_messages_max: left,
+            cold_bytes_max: ENTRY_BYTES_AT_ONCE,
+        };
+        let records = match Rc::clone(&shard.engine).read(number, at, limits, |_| true).await {
+            Ok((Read::Found { next, .. }, records)) => {
+                at = next;
+                records
+            }
+            Ok(_) => break,
+            Err(error) => return ShardAnswer::Failed(error.to_string()),
+        };
+        let mut rest = &records[..];
+        while let Ok(record) = RecordRef::parse(rest) {
+            let len = record.total_len();
+            let tags_code = tags_code(record.properties().find(name::TAGS));
+            entries.push(QueueEntry { physical_offset: record.physical_offset(), len, tags_code });
+            rest = &rest[len..];
+        }
+    }
+    ShardAnswer::QueueEntries { min, max, entries: Some(entries) }
+}
+
+/// In small pieces, as the offset table is copied: sends must not wait for it.
+async fn traffic(shard: &Rc<Shard>) -> Vec<TrafficRow> {
+    const ROWS_PER_TURN: usize = 500;
+    let counters = &shard.counters;
+    let total = |messages: u64, bytes: u64, calls: u64| Count { messages, bytes, calls };
+    let (put, got) = (counters.messages_put.get(), counters.messages_got.get());
+    let mut rows = vec![
+        TrafficRow { topic: String::new(), group: None, count: total(put, counters.bytes_put.get(), put) },
+        TrafficRow {
+            topic: String::new(),
+            group: Some(String::new()),
+            count: total(got, counters.bytes_got.get(), counters.pulls_found.get()),
+        },
+    ];
+    let mut turn = 0;
+    for topic in shard.metadata.topics() {
+        let mut count = Count::default();
+        for queue in topic.known_queues() {
+            if let Some(number) = queue.number() {
+                let next = shard.engine.next_offset(number).0;
+                count.messages += (next - queue.first_next).max(0) as u64;
+                count.bytes += queue.put_bytes.get();
+            }
+            turn += 1;
+        }
+        count.calls = count.messages;
+        if count.messages > 0 {
+            rows.push(TrafficRow { topic: topic.name.clone(), group: None, count });
+        }
+        if turn >= ROWS_PER_TURN {
+            turn = 0;
+            executor::sleep(Duration::ZERO).await;
+        }
+    }
+    let groups = shard.offsets.borrow().group_names();
+    for group in groups {
+        let of_group = shard.offsets.borrow().traffic_of(&group);
+        turn += of_group.len() + 1;
+        rows.extend(of_group);
+        if turn >= ROWS_PER_TURN {
+            turn = 0;
+            executor::sleep(Duration::ZERO).await;
+        }
+    }
+    rows
+}
+
+/// Groups whose next message of some queue lies further back in this shard's log than `bytes`. Only those that have
+/// pulled since the start: who does not read is not slow.
+async fn groups_behind(shard: &Rc<Shard>, bytes: i64) -> Vec<String> {
+    let groups = shard.offsets.borrow().group_names();
+    let mut behind = Vec::new();
+    for group in groups {
+        let rows = shard.offsets.borrow().offsets_of(&group);
+        for row in rows {
+            let Some(pulled) = row.pulled else { continue };
+            let Some(number) = offsets::number(shard, &row.topic, row.queue) else { continue };
+            if pulled >= shard.engine.max_offset(number).0 {
+                continue;
+            }
+            let at = pulled.max(shard.engine.min_offset(number).0);
+            let one = ReadLimits {
+                messages_max: 1,
+                bytes_max: 1,
+                scan_max: 1,
+                cold_messages_max: 1,
+                cold_bytes_max: 1,
+            };
+            let read = Rc::clone(&shard.engine).read(number, QueueOffset(at), one, |_| true).await;
+            if let Ok((Read::Found { .. }, record)) = read
+                && let Ok(record) = RecordRef::parse(&record)
+                && shard.engine.physical_bounds().1.0 - record.physical_offset() > bytes
+            {
+                behind.push(group);
+                break;
+            }
+        }
+    }
+    behind
+}
+
+async fn search_offset(shard: &Rc<Shard>, topic: &str, queue: i32, timestamp: i64) -> ShardAnswer {
+    let Some(number) = offsets::number(shard, topic, queue) else { return ShardAnswer::Offset(0) };
+    if timestamp < 0 {
+        return ShardAnswer::Offset(shard.engine.max_offset(number).0);
+    }
+    match Rc::clone(&shard.engine).search_offset(number, timestamp, Boundary::Lower).await {
+        Ok(offset) => ShardAnswer::Offset(offset.0),
+        Err(error) => ShardAnswer::Failed(error.to_string()),
+    }
 }
 
 /// The deletion is durable when it is answered; a topic of the same name then begins at offset 0.

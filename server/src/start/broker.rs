@@ -43,7 +43,7 @@ impl RunningBroker {
         let store_host = advertised(&config)?;
         let cpus = shard_cpus(&config);
         preflight::check(&config.store_root, cpus.len())?;
-        let settings = Arc::new(Settings::new(&config, store_host));
+        let settings = Settings::new(&config, store_host);
         let bind = bind_ip("bindAddress", &config.bind_address)?;
         let main_port = Port::take(bind, config.listen_port, "broker", "listenPort")?;
         let vip_port = Port::take(bind, config.vip_port, "broker fast (VIP)", "listenPort (two above)")?;
@@ -71,7 +71,7 @@ impl RunningBroker {
             offsets.take_dirty();
             let start = ShardStart {
                 seed,
-                settings: Arc::clone(&settings),
+                settings: settings.clone(),
                 ownership,
                 offsets,
                 delay_offsets: initial.delay_offsets.clone(),
@@ -260,7 +260,7 @@ fn store_failed(error: rmq_engine::Error) -> StartError {
 
 struct ShardStart {
     seed: ShardSeed,
-    settings: Arc<Settings>,
+    settings: Settings,
     ownership: Ownership,
     offsets: ConsumerOffsets,
     delay_offsets: Vec<(i32, i64)>,

@@ -8,11 +8,11 @@ use super::limits::COUNTED_TOPICS_MAX;
 
 #[derive(Default)]
 pub struct Counts {
-    topics: BTreeMap<String, Count>,
+    topics: BTreeMap<String, PendingCount>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct PendingCount {
     pub pending: i64,
     /// When it last changed.
     pub changed_ms: i64,
@@ -21,19 +21,20 @@ pub struct Count {
 impl Counts {
     pub fn add(&mut self, topic: &str, by: i64, now_ms: i64) {
         if let Some(count) = self.topics.get_mut(topic) {
-            *count = Count { pending: count.pending + by, changed_ms: now_ms };
+            *count = PendingCount { pending: count.pending + by, changed_ms: now_ms };
         } else if self.topics.len() < COUNTED_TOPICS_MAX {
-            self.topics.insert(topic.to_owned(), Count { pending: by, changed_ms: now_ms });
+            self.topics.insert(topic.to_owned(), PendingCount { pending: by, changed_ms: now_ms });
         }
     }
 
-    pub fn rows(&self) -> Vec<(String, Count)> {
+    pub fn rows(&self) -> Vec<(String, PendingCount)> {
         self.topics.iter().map(|(topic, count)| (topic.clone(), *count)).collect()
     }
 
     pub fn to_notes(&self) -> Vec<u8> {
-        let line =
-            |(topic, count): (&String, &Count)| format!("{topic} {} {}\n", count.pending, count.changed_ms);
+        let line = |(topic, count): (&String, &PendingCount)| {
+            format!("{topic} {} {}\n", count.pending, count.changed_ms)
+        };
         self.topics.iter().map(line).collect::<String>().into_bytes()
     }
 
@@ -66,6 +67,6 @@ mod tests {
         again.add_notes(&counts.to_notes());
         again.add_notes(b"noise\nX y z\n");
         assert_eq!(again.rows(), counts.rows());
-        assert_eq!(again.rows()[0], ("A".to_owned(), Count { pending: 2, changed_ms: 6 }));
+        assert_eq!(again.rows()[0], ("A".to_owned(), PendingCount { pending: 2, changed_ms: 6 }));
     }
 }

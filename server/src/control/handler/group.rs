@@ -3,8 +3,11 @@
 use std::rc::Rc;
 
 use rmq_protocol::body::{self, SubscriptionGroupConfig, SubscriptionGroupList, SubscriptionGroupTable};
-use rmq_protocol::headers::{DeleteGroupHeader, GetAllGroupsHeader, GroupHeader};
+use rmq_protocol::headers::{
+    DeleteGroupHeader, GetAllGroupsHeader, GroupForbiddenHeader, GroupHeader, HeaderError,
+};
 use rmq_protocol::response_code::ResponseCode;
+use serde_json::json;
 
 use super::Request;
 use super::topic::page;
@@ -94,6 +97,20 @@ pub fn all(state: &State, request: &Request<'_>) -> Outcome {
         subscription_group_table: chosen.map(|(name, config)| (name.clone(), (**config).clone())).collect(),
     };
     Ok(Answer::json(&table).field("totalGroupNum", groups.len()))
+}
+
+/// UPDATE_AND_GET_GROUP_FORBIDDEN (353): whether a group may read a topic. Without `readable` nothing changes.
+pub async fn forbid(state: &Rc<State>, request: &Request<'_>) -> Outcome {
+    let header = GroupForbiddenHeader::decode(&request.header.fields)?;
+    let group = header.group.cow().into_owned();
+    let topic = header.topic.ok_or(HeaderError::Missing { field: "topic" })?.cow().into_owned();
+    if let Some(readable) = header.readable {
+        let (group, topic) = (group.clone(), topic.clone());
+        let change = |reply| Change::Forbid { group, topic, readable, reply };
+        state.change(change).await.map_err(Refusal::system_error)?;
+    }
+    let readable = state.groups.borrow().may_read(&group, &topic);
+    Ok(Answer::json(&json!({ "group": group, "readable": readable, "topic": topic })))
 }
 
 /// GET_SUBSCRIPTIONGROUP_CONFIG (352). As everywhere in Java, who looks for a group makes it, if the settings allow.

@@ -117,8 +117,7 @@ async fn delay_progress(state: &Rc<State>) -> Vec<(i32, String)> {
 }
 
 fn setting(state: &State, key: &str, default: &str) -> String {
-    let known = state.settings.all_keys.iter().find(|(name, _)| name == key);
-    known.map_or_else(|| default.to_owned(), |(_, value)| value.clone())
+    state.config.borrow().find(key).unwrap_or(default).to_owned()
 }
 
 fn duration_text(ms: i64) -> String {

@@ -16,6 +16,7 @@ use crate::control::answer::{Answer, Outcome, Refusal};
 use crate::control::link::{GroupOffset, QueueRange, ShardAnswer, ShardQuery};
 use crate::control::offsets;
 use crate::control::state::State;
+use crate::control::traffic::Window;
 
 /// GET_TOPIC_STATS_INFO (202).
 pub async fn topic(state: &Rc<State>, request: &Request<'_>) -> Outcome {
@@ -39,6 +40,8 @@ pub async fn topic(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         let value = TopicOffset { last_update_timestamp: last, max_offset: max, min_offset: min };
         table.offset_table.insert(message_queue(state, &topic, queue), value);
     }
+    let span = state.traffic.borrow().span(&topic, None, Window::Minute);
+    table.topic_put_tps = span.map_or(0.0, |span| span.per_second(span.count.messages));
     Ok(Answer::body(table.encode()))
 }
 
@@ -73,44 +76,57 @@ pub async fn consumption(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         if listed.is_empty() && !pulls && has_left(state, &group, &topic) {
             continue;
         }
-        let ranges = queue_ranges(state, &topic).await;
-        // All questions go out before the first answer is awaited.
-        let asked: Vec<_> = (0..queues)
-            .map(|queue| {
-                let offset = offsets.get(&(topic.clone(), queue));
-                let committed = offset.and_then(|offset| offset.committed).unwrap_or(0).max(0);
-                let last = ranges.get(&queue).filter(|_| committed > 0).map(|(shard, _)| {
-                    let query =
-                        ShardQuery::RecordTimestamp { topic: topic.clone(), queue, offset: committed - 1 };
-                    state.links.query(*shard, query)
-                });
-                let pulled = offset.and_then(|offset| offset.pulled).unwrap_or(0).max(committed);
-                (queue, committed, pulled, last)
-            })
-            .collect();
-        for (queue, committed, pulled, last) in asked {
-            let last = match last {
-                Some(answer) => match answer.await {
-                    ShardAnswer::Timestamp(Some(store_ms)) => store_ms.max(0),
-                    _ => 0,
-                },
-                None => 0,
-            };
-            let end = ranges.get(&queue).map_or(0, |(_, range)| range.max.max(0));
-            let value = ConsumeOffset {
-                broker_offset: end,
-                consumer_offset: committed,
-                last_timestamp: last,
-                pull_offset: pulled,
-            };
-            table.offset_table.insert(message_queue(state, &topic, queue), value);
-        }
+        consumed_queues(state, &topic, queues, &offsets, &mut table).await;
+        let span = state.traffic.borrow().span(&topic, Some(&group), Window::Minute);
+        table.consume_tps += span.map_or(0.0, |span| span.per_second(span.count.messages));
     }
     Ok(Answer::body(table.encode()))
 }
 
+/// How far a group is on each queue of a topic.
+pub async fn consumed_queues(
+    state: &State,
+    topic: &str,
+    queues: i32,
+    offsets: &BTreeMap<(String, i32), GroupOffset>,
+    table: &mut ConsumeStats,
+) {
+    let ranges = queue_ranges(state, topic).await;
+    // All questions go out before the first answer is awaited.
+    let asked: Vec<_> = (0..queues)
+        .map(|queue| {
+            let offset = offsets.get(&(topic.to_owned(), queue));
+            let committed = offset.and_then(|offset| offset.committed).unwrap_or(0).max(0);
+            let last = ranges.get(&queue).filter(|_| committed > 0).map(|(shard, _)| {
+                let query =
+                    ShardQuery::RecordTimestamp { topic: topic.to_owned(), queue, offset: committed - 1 };
+                state.links.query(*shard, query)
+            });
+            let pulled = offset.and_then(|offset| offset.pulled).unwrap_or(0).max(committed);
+            (queue, committed, pulled, last)
+        })
+        .collect();
+    for (queue, committed, pulled, last) in asked {
+        let last = match last {
+            Some(answer) => match answer.await {
+                ShardAnswer::Timestamp(Some(store_ms)) => store_ms.max(0),
+                _ => 0,
+            },
+            None => 0,
+        };
+        let end = ranges.get(&queue).map_or(0, |(_, range)| range.max.max(0));
+        let value = ConsumeOffset {
+            broker_offset: end,
+            consumer_offset: committed,
+            last_timestamp: last,
+            pull_offset: pulled,
+        };
+        table.offset_table.insert(message_queue(state, topic, queue), value);
+    }
+}
+
 /// An online group that does not subscribe to the topic any more.
-fn has_left(state: &State, group: &str, topic: &str) -> bool {
+pub fn has_left(state: &State, group: &str, topic: &str) -> bool {
     let clients = state.clients.borrow();
     clients.consumer_group(group).is_some_and(|members| {
         !members.subscriptions.is_empty() && !members.subscriptions.contains_key(topic)
@@ -191,12 +207,12 @@ pub async fn present_delay_offsets(state: &Rc<State>) -> DelayOffsetTable {
     state.delays.borrow().with(rows, state.now_ms())
 }
 
-fn message_queue(state: &State, topic: &str, queue: i32) -> MessageQueue {
+pub fn message_queue(state: &State, topic: &str, queue: i32) -> MessageQueue {
     MessageQueue { broker_name: state.settings.broker.clone(), queue_id: queue, topic: topic.to_owned() }
 }
 
 /// By queue, with the shard that owns it.
-async fn queue_ranges(state: &State, topic: &str) -> BTreeMap<i32, (usize, QueueRange)> {
+pub async fn queue_ranges(state: &State, topic: &str) -> BTreeMap<i32, (usize, QueueRange)> {
     let answers = state.query_all(ShardQuery::QueueRanges { topic: topic.to_owned() }).await;
     let mut ranges = BTreeMap::new();
     for (shard, answer) in answers.into_iter().enumerate() {
@@ -208,7 +224,7 @@ async fn queue_ranges(state: &State, topic: &str) -> BTreeMap<i32, (usize, Queue
 }
 
 /// By topic and queue.
-async fn group_offsets(state: &State, group: &str) -> BTreeMap<(String, i32), GroupOffset> {
+pub async fn group_offsets(state: &State, group: &str) -> BTreeMap<(String, i32), GroupOffset> {
     let answers = state.query_all(ShardQuery::GroupOffsets { group: group.to_owned() }).await;
     let mut offsets = BTreeMap::new();
     for answer in answers {

@@ -8,7 +8,7 @@ use rmq_protocol::body::DataVersion;
 use serde_json::json;
 
 use crate::control::answer::{Answer, Outcome, Refusal};
-use crate::control::link::{Count, ShardAnswer, ShardQuery, TimerStats};
+use crate::control::link::{PendingCount, ShardAnswer, ShardQuery, TimerStats};
 use crate::control::state::State;
 
 /// Seven numbers, as in Java's file of the same name. There is no log of the wheel's here, hence its 0.
@@ -60,7 +60,7 @@ pub async fn texts(state: &Rc<State>) -> [(&'static str, String); 5] {
 /// Over all shards.
 async fn stats(state: &Rc<State>) -> TimerStats {
     let mut total = TimerStats { read_ms: state.now_ms(), ..TimerStats::default() };
-    let mut counts: BTreeMap<String, Count> = BTreeMap::new();
+    let mut counts: BTreeMap<String, PendingCount> = BTreeMap::new();
     for answer in state.query_all(ShardQuery::Timer).await {
         let ShardAnswer::Timer(stats) = answer else { continue };
         total.read_ms = total.read_ms.min(stats.read_ms);
