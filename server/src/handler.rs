@@ -22,7 +22,9 @@ use crate::mesh::{Forwarded, MeshMessage, Verdict};
 use crate::net::connection::{Connection, Progress};
 use crate::shard::Shard;
 
+pub mod ack;
 pub mod offsets;
+pub mod pop;
 pub mod pull;
 pub mod queries;
 pub mod send;
@@ -127,6 +129,13 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(shard, origin, frame),
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
+        RequestCode::POP_MESSAGE => pop::pop(shard, origin, frame),
+        RequestCode::ACK_MESSAGE => ack::ack(shard, origin, frame),
+        RequestCode::BATCH_ACK_MESSAGE => ack::batch_ack(shard, origin, frame),
+        RequestCode::CHANGE_MESSAGE_INVISIBLETIME => ack::change_invisible_time(shard, origin, frame),
+        RequestCode::NOTIFICATION => pop::notification(shard, origin, frame),
+        RequestCode::PEEK_MESSAGE => pop::peek(shard, origin, frame),
+        RequestCode::POLLING_INFO => pop::polling_info(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),
         _ if shard.control.is_full() => Err(Refusal::new(
             ResponseCode::SYSTEM_BUSY,

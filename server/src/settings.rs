@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::broker::pop::settings::PopSettings;
 use crate::config::BrokerConfig;
 
 pub const PERM_READ: i32 = 4;
@@ -33,6 +34,7 @@ pub struct Settings {
     pub delay_levels: Vec<Duration>,
     pub retention: RetentionSettings,
     pub reject_transactions: bool,
+    pub pop: PopSettings,
 }
 
 /// Most bytes and messages of one pull, from memory and from disk.
@@ -98,6 +100,7 @@ impl Settings {
                 force: config.clean_file_forcibly_enable,
             },
             reject_transactions: config.reject_transaction_message,
+            pop: PopSettings::new(config),
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Queue {
     /// Where the queue stood when this process first looked at it.
     pub first_next: i64,
     pub held: HeldPulls,
+    /// Somebody may wait to pop from it: `pop::watches` knows.
+    pub is_watched: Cell<bool>,
     /// Wakes the delay level that reads this queue.
     pub arrivals: RefCell<Option<Rc<Notify>>>,
 }
@@ -54,6 +56,7 @@ impl Topic {
             number: Cell::new(number),
             first_next,
             held: HeldPulls::default(),
+            is_watched: Cell::new(true),
             arrivals: RefCell::new(None),
         });
         let mut queues = self.queues.borrow_mut();

@@ -143,7 +143,7 @@ pub async fn ensure_dead_letter(shard: &Rc<Shard>, topic: &str) -> Result<(), Re
 }
 
 /// Waits until the topic exists and can be written to.
-async fn ensure_topic(shard: &Rc<Shard>, request: TopicRequest, name: &str) -> Result<(), Refusal> {
+pub async fn ensure_topic(shard: &Rc<Shard>, request: TopicRequest, name: &str) -> Result<(), Refusal> {
     if shard.metadata.topic(name).is_none() {
         let (reply, outcome) = tokio::sync::oneshot::channel();
         shard.control.tell(ToControl::CreateTopic {

@@ -6,6 +6,7 @@ use rmq_engine::QueueOffset;
 
 use crate::broker::delay_levels;
 use crate::broker::group_commit::Completion;
+use crate::broker::pop::{self, revive_log};
 use crate::control::link::{QueueRange, ShardAnswer, ShardQuery, ShardStats};
 use crate::shard::Shard;
 
@@ -20,6 +21,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
         }
         ShardQuery::GroupsOfTopic { topic } => ShardAnswer::Groups(shard.offsets.borrow().groups_of(&topic)),
         ShardQuery::ResetOffset { group, topic, queue, offset } => {
+            revive_log::rewound(shard, &group, &topic, queue, offset);
             shard.offsets.borrow_mut().reset(&group, &topic, queue, offset);
             ShardAnswer::Done
         }
@@ -29,6 +31,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
         }
         ShardQuery::DeleteTopic { topic } => delete_topic(shard, &topic).await,
         ShardQuery::DeleteGroup { group, clean_offset } => {
+            pop::forget(shard, |name, _| name == group);
             if clean_offset {
                 shard.offsets.borrow_mut().forget_group(&group);
             }
@@ -83,6 +86,7 @@ async fn queue_ranges(shard: &Rc<Shard>, name: &str) -> Vec<QueueRange> {
 /// The deletion is durable when it is answered; a topic of the same name then begins at offset 0.
 async fn delete_topic(shard: &Rc<Shard>, topic: &str) -> ShardAnswer {
     shard.offsets.borrow_mut().forget_topic(topic);
+    pop::forget(shard, |_, name| name == topic);
     let mut end = None;
     for (number, name) in shard.engine.queues() {
         if name.topic == topic {
