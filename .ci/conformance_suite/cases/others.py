@@ -3,8 +3,6 @@
 from ..case import Case
 
 QUEUE = {"topic": "Work", "queueId": 0}
-POP = {"consumerGroup": "poppers", "topic": "Work", "queueId": -1, "maxMsgNums": 1, "invisibleTime": 60_000, "pollTime": 0,
-       "bornTime": 0, "initMode": 0, "expType": "TAG", "exp": "*"}
 SEND = {"a": "senders", "b": "DefaultCluster_REPLY_TOPIC", "c": "TBW102", "d": 4, "e": 0, "f": 0, "g": 1_700_000_000_000, "h": 0,
         "i": "MSG_TYPE\x01reply\x02CORRELATION_ID\x01c\x02REPLY_TO_CLIENT\x01nobody\x02TTL\x013000\x02", "j": 0}
 LONG_SEND = dict(zip(("producerGroup", "topic", "defaultTopic", "defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp",
@@ -27,15 +25,7 @@ OTHERS = {
     "SEND_REPLY_MESSAGE_V2": (325, SEND),
     "UPDATE_AND_GET_GROUP_FORBIDDEN": (353, {"group": "pullers", "topic": "Work"}),
     "RECALL_MESSAGE": (370, {"topic": "Work", "recallHandle": "x"}),
-    "GET_ALL_MESSAGE_REQUEST_MODE": (402, None),
     "GET_BROKER_HA_STATUS": (907, None),
-    "POP_MESSAGE": (200050, POP),
-    "ACK_MESSAGE": (200051, {**QUEUE, "consumerGroup": "poppers", "extraInfo": "0 0 0 0 0 broker-a 0", "offset": 0}),
-    "PEEK_MESSAGE": (200052, {**QUEUE, "consumerGroup": "poppers", "maxMsgNums": 1}),
-    "CHANGE_MESSAGE_INVISIBLETIME": (200053, {**QUEUE, "consumerGroup": "poppers", "extraInfo": "0 0 0 0 0 broker-a 0",
-                                              "offset": 0, "invisibleTime": 1_000}),
-    "NOTIFICATION": (200054, {**QUEUE, "consumerGroup": "poppers", "pollTime": 0, "bornTime": 0}),
-    "POLLING_INFO": (200055, {**QUEUE, "consumerGroup": "poppers"}),
     "GET_TIMER_CHECK_POINT": (60, None),
     "GET_TIMER_METRICS": (61, None),
     "CLEAN_EXPIRED_CONSUMEQUEUE": (306, None),
@@ -44,17 +34,11 @@ OTHERS = {
     "RESUME_CHECK_HALF_MESSAGE": (323, {"topic": "Work", "msgId": "x"}),
 }
 BODIES = {"SEND_REPLY_MESSAGE": b"reply", "SEND_REPLY_MESSAGE_V2": b"reply"}
-ASSIGNMENT = {"topic": "Work", "consumerGroup": "eaters", "clientId": "client-1", "strategyName": "AVG",
-              "messageModel": "CLUSTERING"}
 
 
 def cases():
     for name, (code, fields) in OTHERS.items():
         yield Case(name, code, fields, BODIES.get(name, b""), connection="others")
-    yield Case("QUERY_ASSIGNMENT", 400, None, ASSIGNMENT, connection="others")
-    yield Case("SET_MESSAGE_REQUEST_MODE", 401, None, {"topic": "Work", "consumerGroup": "eaters", "mode": "PULL",
-                                                       "popShareQueueNum": 0}, connection="others")
-    yield Case("BATCH_ACK_MESSAGE", 200151, None, {"brokerName": "broker-a", "acks": []}, connection="others")
     yield Case("UPDATE_BROKER_CONFIG", 25, None, b"traceOn=true\n", connection="others")
     yield Case("GET_BROKER_CONFIG", 26, connection="others", names_only=True)
     yield Case("GET_NAMESRV_CONFIG", 319, at="namesrv", names_only=True)

@@ -31,6 +31,10 @@ pub const CHANGES_WAITING_MAX: usize = 20_000;
 pub const REQUESTS_WAITING_MAX: usize = 65_536;
 pub const REQUEST_BYTES_WAITING_MAX: usize = 256 << 20;
 
+/// Topic and group pairs with a request mode of their own; one more is refused.
+pub const REQUEST_MODES_MAX: usize = 200_000;
+/// Routes kept for assignments; then all are asked for anew.
+pub const ROUTES_MAX: usize = 10_000;
 pub const NAME_SERVERS_MAX: usize = 64;
 /// An answer of a name server: the ordered-topic table at most.
 pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;

@@ -15,6 +15,8 @@ use super::order_locks::OrderLocks;
 use super::push;
 use super::rates::Rates;
 use super::registration::Registrar;
+use super::request_modes::RequestModes;
+use super::routes::Routes;
 use super::serving::Serving;
 use super::settings::ControlSettings;
 use super::state_file::StateFile;
@@ -30,6 +32,8 @@ pub struct State {
     pub locks: RefCell<OrderLocks>,
     pub offsets: RefCell<ConsumerOffsets>,
     pub delays: RefCell<DelayOffsets>,
+    pub modes: RefCell<RequestModes>,
+    pub routes: Routes,
     pub rates: RefCell<Rates>,
     pub changes: ChangeQueue,
     pub serving: Serving,
@@ -44,6 +48,7 @@ pub struct StateFiles {
     pub groups: StateFile,
     pub offsets: StateFile,
     pub delays: StateFile,
+    pub request_modes: StateFile,
 }
 
 impl StateFiles {
@@ -54,6 +59,7 @@ impl StateFiles {
             groups: file("subscriptionGroup.json"),
             offsets: file("consumerOffset.json"),
             delays: file("delayOffset.json"),
+            request_modes: file("messageRequestMode.json"),
         }
     }
 }

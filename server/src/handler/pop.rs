@@ -3,6 +3,7 @@
 //! A pop of one queue is handled by the queue's owner, one of all queues where its connection is. It runs to its
 //! end at once when everything is in this shard's memory; a task goes on with it otherwise.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ const LATE_MS: i64 = 500;
 /// A waiter is answered this much before its client stops waiting.
 const ANSWER_BEFORE_MS: i64 = 50;
 
+/// A waiter passed its checks before; if it does not any more, nobody needs its address.
+const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 const POP_FIELDS: &[(&str, &str)] =
     &[("popTime", "0"), ("invisibleTime", "0"), ("reviveQid", "0"), ("restNum", "0")];
 const NOTIFICATION_FIELDS: &[(&str, &str)] = &[("hasMsg", "false"), ("pollingFull", "false")];
@@ -62,7 +66,7 @@ struct Pop {
 pub fn pop(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outcome {
     let header = PopMessageHeader::decode(&frame.header.fields)?;
     let to = ReplyTo::of(origin.connection, &frame.header);
-    match check_pop(shard, &header) {
+    match check_pop(shard, &header, origin.peer) {
         Ok(Checked::NoGroup) if await_group(shard, origin, &text(header.consumer_group)) => {
             return Ok(Handled::Stalled);
         }
@@ -152,7 +156,7 @@ enum Checked {
 }
 
 /// The checks of Java's pop processor, in its order.
-fn check_pop(shard: &Shard, header: &PopMessageHeader<'_>) -> Result<Checked, Refusal> {
+fn check_pop(shard: &Shard, header: &PopMessageHeader<'_>, peer: SocketAddr) -> Result<Checked, Refusal> {
     let settings = &shard.settings.pop;
     let ip = &settings.broker_ip;
     let late_ms = match header.born_time {
@@ -176,8 +180,7 @@ fn check_pop(shard: &Shard, header: &PopMessageHeader<'_>) -> Result<Checked, Re
         return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
     }
     let group = text(header.consumer_group);
-    let illegal_queue = ResponseCode::INVALID_PARAMETER;
-    if !check_place(shard, &text(header.topic), header.queue_id, &group, illegal_queue)? {
+    if !check_place(shard, &text(header.topic), header.queue_id, &group, peer)? {
         return Ok(Checked::NoGroup);
     }
     if group.len() + header.topic.len_unescaped() > POP_NAMES_BYTES_MAX {
@@ -199,7 +202,7 @@ fn check_place(
     topic_name: &str,
     queue: i32,
     group_name: &str,
-    illegal_queue: ResponseCode,
+    peer: SocketAddr,
 ) -> Result<bool, Refusal> {
     let Some(topic) = shard.metadata.topic(topic_name) else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
@@ -212,10 +215,10 @@ fn check_place(
     }
     if queue >= config.read_queue_nums {
         let remark = format!(
-            "queueId[{queue}] is illegal, topic:[{topic_name}] topicConfig.readQueueNums:[{}]",
+            "queueId[{queue}] is illegal, topic:[{topic_name}] topicConfig.readQueueNums:[{}] consumer:[{peer}]",
             config.read_queue_nums
         );
-        return Err(Refusal::new(illegal_queue, remark));
+        return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
     }
     let Some(group) = shard.metadata.group(group_name) else { return Ok(false) };
     if !group.consume_enable {
@@ -373,7 +376,7 @@ fn again(shard: &Rc<Shard>, waiter: &Waiter) {
         Ok(header) => header,
         Err(error) => return decline(shard, &to, true, &error.into(), &[]),
     };
-    match check_pop(shard, &header) {
+    match check_pop(shard, &header, UNKNOWN) {
         Ok(Checked::Ready(filter)) => {
             let mut pop = pop_of(shard, &header, filter, to, true, &waiter.frame);
             // Born 0 is when the request came, which is not now.
@@ -457,7 +460,7 @@ pub fn notification(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -
     let header = notification_header(frame)?;
     let to = ReplyTo::of(origin.connection, &frame.header);
     let (topic, group) = (text(header.topic), text(header.consumer_group));
-    match check_look(shard, &topic, header.queue_id, &group, ResponseCode::SYSTEM_ERROR) {
+    match check_look(shard, &topic, header.queue_id, &group, origin.peer) {
         Ok(false) if await_group(shard, origin, &group) => return Ok(Handled::Stalled),
         Ok(false) => decline(shard, &to, false, &no_group(&group), NOTIFICATION_FIELDS),
         Err(refusal) => decline(shard, &to, false, &refusal, NOTIFICATION_FIELDS),
@@ -498,13 +501,13 @@ fn check_look(
     topic: &str,
     queue: i32,
     group: &str,
-    illegal_queue: ResponseCode,
+    peer: SocketAddr,
 ) -> Result<bool, Refusal> {
     if shard.settings.broker_permission & PERM_READ == 0 {
         let remark = format!("the broker[{}] peeking message is forbidden", shard.settings.pop.broker_ip);
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
-    check_place(shard, topic, queue, group, illegal_queue)
+    check_place(shard, topic, queue, group, peer)
 }
 
 fn look_of(header: &NotificationHeader<'_>, to: ReplyTo, deferred: bool, frame: &[u8]) -> Pop {
@@ -548,7 +551,7 @@ pub fn peek(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outcom
     let header = PeekMessageHeader::decode(&frame.header.fields)?;
     let to = ReplyTo::of(origin.connection, &frame.header);
     let (topic, group) = (text(header.topic), text(header.consumer_group));
-    match check_look(shard, &topic, header.queue_id, &group, ResponseCode::INVALID_PARAMETER) {
+    match check_look(shard, &topic, header.queue_id, &group, origin.peer) {
         Ok(false) if await_group(shard, origin, &group) => return Ok(Handled::Stalled),
         Ok(false) => decline(shard, &to, false, &no_group(&group), POP_FIELDS),
         Err(refusal) => decline(shard, &to, false, &refusal, POP_FIELDS),
@@ -579,7 +582,7 @@ pub fn polling_info(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -
     let header = PollingInfoHeader::decode(&frame.header.fields)?;
     let to = ReplyTo::of(origin.connection, &frame.header);
     let (topic, group) = (text(header.topic).into_owned(), text(header.consumer_group).into_owned());
-    match check_look(shard, &topic, header.queue_id, &group, ResponseCode::SYSTEM_ERROR) {
+    match check_look(shard, &topic, header.queue_id, &group, origin.peer) {
         Ok(false) if await_group(shard, origin, &group) => return Ok(Handled::Stalled),
         Ok(false) => decline(shard, &to, false, &no_group(&group), POLLING_INFO_FIELDS),
         Err(refusal) => decline(shard, &to, false, &refusal, POLLING_INFO_FIELDS),
