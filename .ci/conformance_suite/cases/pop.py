@@ -1,5 +1,7 @@
 """Pops of one queue and of all, what acknowledges them, and the assignment of queues by the broker."""
 
+from dataclasses import replace
+
 from ..case import Case
 from .pull import heartbeat
 from .send import short
@@ -50,7 +52,10 @@ def cases():
         yield case.with_field("empty", topic="PoppedWide", queueId=0)
 
     pop = Case("POP_MESSAGE", 200050, POP, connection="pop", pause_s=0.5, keep=remember)
-    yield from pop.relatives()
+    # Of a group each: what Java makes of a malformed number takes messages, and a refusal takes none.
+    for at, each in enumerate(pop.relatives()):
+        own = (each.fields or {}).get("consumerGroup") == "poppers" and at
+        yield replace(each, fields={**each.fields, "consumerGroup": f"poppers-{at}"}) if own else each
     yield pop.with_field("disabled", consumerGroup="disabled")
     yield pop.with_field("no-permission", topic="Unreadable")
     for count in (0, -1, 32, 33):
@@ -100,6 +105,7 @@ def cases():
     yield query.but("nobody")
     yield Case("HEART_BEAT/assigned", 34, None, heartbeat("assigned", "Popped"), connection="pop", pause_s=0.5)
     yield from query.relatives()
+    yield Case("GET_ROUTEINFO_BY_TOPIC/assigned", 105, {"topic": "no-such-thing"}, at="namesrv")
     for key, value in (("strategyName", "AVG_BY_CIRCLE"), ("strategyName", "ODD"), ("topic", "PoppedWide"), ("topic", "no-such-thing"),
                        ("topic", "%RETRY%assigned"), ("clientId", "stranger"), ("clientId", ""), ("messageModel", "BROADCASTING")):
         yield query.but(f"{key}={value}", body={**ASSIGNMENT, key: value})

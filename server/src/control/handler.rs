@@ -68,6 +68,8 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::QUERY_ASSIGNMENT => assignment::query(state, request).await,
         RequestCode::SET_MESSAGE_REQUEST_MODE => assignment::set_mode(state, request).await,
         RequestCode::GET_ALL_MESSAGE_REQUEST_MODE => assignment::all_modes(state),
+        // From Java's other store of pop state to this one: there is no other here, and so nothing to move.
+        RequestCode::POP_ROLLBACK => Ok(Answer::empty()),
         RequestCode::LOCK_BATCH_MQ => order::lock(state, request).await,
         RequestCode::UNLOCK_BATCH_MQ => order::unlock(state, request).await,
         RequestCode::UPDATE_AND_CREATE_TOPIC => topic::update(state, request).await,

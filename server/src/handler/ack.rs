@@ -1,5 +1,6 @@
 //! ACK_MESSAGE (200051), BATCH_ACK_MESSAGE (200151), CHANGE_MESSAGE_INVISIBLETIME (200053).
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rmq_protocol::body::{self, BatchAckBody};
@@ -27,15 +28,16 @@ type Outcome = Result<Handled, Refusal>;
 const CHANGE_FIELDS: &[(&str, &str)] = &[("popTime", "0"), ("invisibleTime", "0"), ("reviveQid", "0")];
 
 /// The queue of a receipt must be there; the answer is its range of offsets.
-fn check_queue(shard: &Shard, topic_name: &str, queue: i32) -> Result<(i64, i64), Refusal> {
+fn check_queue(shard: &Shard, topic_name: &str, queue: i32, peer: SocketAddr) -> Result<(i64, i64), Refusal> {
     let Some(topic) = shard.metadata.topic(topic_name) else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
         return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
     };
     let queues = topic.config().read_queue_nums;
     if !(0..queues).contains(&queue) {
-        let remark =
-            format!("queueId[{queue}] is illegal, topic:[{topic_name}] topicConfig.readQueueNums:[{queues}]");
+        let remark = format!(
+            "queueId[{queue}] is illegal, topic:[{topic_name}] topicConfig.readQueueNums:[{queues}] consumer:[{peer}]"
+        );
         return Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark));
     }
     let number = shard.queue(&topic, queue).number();
@@ -48,7 +50,7 @@ pub fn ack(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outcome
     if let Some(handled) = elsewhere(shard, origin, &frame.header, &topic, header.queue_id) {
         return Ok(handled);
     }
-    let (min, max) = check_queue(shard, &topic, header.queue_id)?;
+    let (min, max) = check_queue(shard, &topic, header.queue_id, origin.peer)?;
     let offset = header.offset;
     if offset < min || offset > max {
         return Err(Refusal::new(
@@ -67,7 +69,9 @@ pub fn ack(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outcome
         offsets: vec![offset],
     };
     let _state = StateGuard::enter();
-    pop::acknowledge(shard, &acks).map_err(|remark| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark))?;
+    pop::acknowledge(shard, &acks).map_err(|remark| {
+        Refusal::new(ResponseCode::MESSAGE_ILLEGAL, format!("{remark}, {}", origin.peer))
+    })?;
     let to = ReplyTo::of(origin.connection, &frame.header);
     shard.answers.now(&to, |out| {
         FrameWriter::response(out, to.codec, ResponseCode::SUCCESS, to.opaque).finish();
@@ -126,7 +130,7 @@ pub fn change_invisible_time(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Fra
     }
     let to = ReplyTo::of(origin.connection, &frame.header);
     let change = || -> Result<(), Refusal> {
-        let (min, max) = check_queue(shard, &topic, header.queue_id)?;
+        let (min, max) = check_queue(shard, &topic, header.queue_id, origin.peer)?;
         if header.offset < min || header.offset >= max {
             return Err(Refusal::new(ResponseCode::NO_MESSAGE, ""));
         }
