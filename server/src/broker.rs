@@ -7,6 +7,7 @@ pub mod group_commit;
 pub mod long_poll;
 pub mod message;
 pub mod metadata;
+pub mod pop;
 pub mod refusal;
 pub mod retention;
 pub mod retry;

@@ -8,6 +8,7 @@
 //! requests, `registration` for the name servers.
 
 mod answer;
+mod assignment;
 pub mod changes;
 mod client_calls;
 pub mod clients;
@@ -25,6 +26,8 @@ pub mod order_locks;
 mod push;
 mod rates;
 mod registration;
+mod request_modes;
+mod routes;
 mod serving;
 pub mod settings;
 mod slow_consumers;
@@ -59,6 +62,8 @@ use self::offsets::{ConsumerOffsets, DelayOffsets};
 use self::order_locks::OrderLocks;
 use self::rates::Rates;
 use self::registration::Registrar;
+use self::request_modes::RequestModes;
+use self::routes::Routes;
 use self::serving::Serving;
 use self::settings::ControlSettings;
 use self::state::{State, StateFiles};
@@ -101,6 +106,7 @@ impl Control {
         }
         let mut groups = files.groups.load(GroupTable::parse)?.unwrap_or_default();
         groups.add_built_in();
+        let modes = files.request_modes.load(RequestModes::parse)?.unwrap_or_default();
         let ownership = Ownership::new(links.shards());
         let loaded = files.offsets.load(state_json::parse)?.unwrap_or_default();
         let offsets =
@@ -121,6 +127,8 @@ impl Control {
             locks: RefCell::new(OrderLocks::default()),
             offsets: RefCell::new(offsets),
             delays: RefCell::new(delays),
+            modes: RefCell::new(modes),
+            routes: Routes::default(),
             rates: RefCell::new(Rates::default()),
             traffic: RefCell::new(Traffic::default()),
             changes: ChangeQueue::default(),

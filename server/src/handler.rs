@@ -22,9 +22,11 @@ use crate::mesh::{Forwarded, MeshMessage, Verdict};
 use crate::net::connection::{Connection, Progress};
 use crate::shard::Shard;
 
+pub mod ack;
 pub mod end_transaction;
 pub mod offsets;
 mod overdue;
+pub mod pop;
 pub mod pull;
 pub mod queries;
 pub mod recall;
@@ -145,6 +147,13 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::RECALL_MESSAGE => recall::recall(shard, origin, frame),
         RequestCode::END_TRANSACTION => end_transaction::end(shard, origin, frame),
         RequestCode::RESUME_CHECK_HALF_MESSAGE => resume_check::resume_check(shard, origin, frame),
+        RequestCode::POP_MESSAGE => pop::pop(shard, origin, frame),
+        RequestCode::ACK_MESSAGE => ack::ack(shard, origin, frame),
+        RequestCode::BATCH_ACK_MESSAGE => ack::batch_ack(shard, origin, frame),
+        RequestCode::CHANGE_MESSAGE_INVISIBLETIME => ack::change_invisible_time(shard, origin, frame),
+        RequestCode::NOTIFICATION => pop::notification(shard, origin, frame),
+        RequestCode::PEEK_MESSAGE => pop::peek(shard, origin, frame),
+        RequestCode::POLLING_INFO => pop::polling_info(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),
         _ if shard.control.is_full() => Err(Refusal::new(
             ResponseCode::SYSTEM_BUSY,

@@ -41,11 +41,28 @@ pub const CHECKS_AT_ONCE: u32 = 256;
 pub const CHECK_BATCH_BYTES: u32 = 1 << 20;
 /// Ends of transactions that wait for the disk; one more is answered SYSTEM_BUSY.
 pub const COLD_ENDS_WAITING_MAX: usize = COLD_READS_WAITING_MAX;
+/// Checkpoints of pops one shard keeps open; at the bound a pop finds nothing until some are acknowledged or due.
+pub const POP_CHECKPOINTS_MAX: usize = 1 << 19;
+/// Acknowledged checkpoints that are noted in memory only; at the bound they are written at once.
+pub const POP_ACKS_UNRECORDED_MAX: usize = 4_096;
+/// Records of the revive log that a start reads; beyond, and beyond four times the open checkpoints, the oldest of
+/// these are written again.
+pub const POP_REPLAY_RECORDS_MAX: i64 = 262_144;
+/// Messages of one pop; whoever asks for more is refused.
+pub const POP_MESSAGES_MAX: i32 = 32;
+/// Above this many bytes a pop goes on to no further queue.
+pub const POP_ANSWER_BYTES: usize = 1 << 20;
+/// Group and topic together, so that their retry topic can be made; a longer pair is refused.
+pub const POP_NAMES_BYTES_MAX: usize = 255 - "%RETRY%_".len();
+/// Acknowledgements of one batch; further ones are as if they had not been sent.
+pub const POP_BATCH_ACKS_MAX: usize = 1 << 16;
 /// Longest wait for accepted work when the server stops, in milliseconds.
 pub const DRAIN_MS: u64 = 3_000;
 
 const _: () = assert!(ANSWER_BUFFER_BYTES_MAX > ANSWER_BUFFER_HIGH_WATER_BYTES + FRAME_SIZE_MAX);
 const _: () = assert!(ANSWER_BUFFER_HIGH_WATER_BYTES > SCRATCH_BYTES);
+const _: () = assert!(POP_MESSAGES_MAX as usize == crate::broker::pop::checkpoint::MESSAGES_MAX);
+const _: () = assert!(POP_ACKS_UNRECORDED_MAX * 12 < 1 << 20);
 const _: () = assert!(HELD_FRAME_BYTES_MAX < SCRATCH_BYTES);
 const _: () = assert!(OUTCOME_CHUNKS_REMEMBERED < HALF_WINDOW_CHUNKS_MAX);
 // A batch of checks fits into what a client may leave unread before the next is held back.

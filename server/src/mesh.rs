@@ -16,6 +16,8 @@ use crossbeam_queue::SegQueue;
 use tokio::sync::oneshot;
 
 use crate::broker::message::{Message, StoreOutcome};
+use crate::broker::pop::request::{PopAnswer, PopAsk};
+use crate::broker::pop::waiters::WaitKey;
 use crate::control::link::{ConnectionId, MetadataChange, ShardAnswer, ShardQuery, TopicOutcome};
 
 /// Request frames of one connection that belong to queues of the receiving shard, as they were read.
@@ -71,6 +73,24 @@ pub enum MeshMessage {
     Stored {
         ticket: StoreTicket,
         outcome: StoreOutcome,
+    },
+    /// A pop goes on at the receiving shard, or something else about popping.
+    PopAsk {
+        from: usize,
+        ticket: u64,
+        ask: PopAsk,
+    },
+    PopAnswer {
+        ticket: u64,
+        answer: PopAnswer,
+    },
+    /// Tell, once, as soon as the receiver's queues have something for the key.
+    PopWatch {
+        from: usize,
+        key: Arc<WaitKey>,
+    },
+    PopArrived {
+        key: Arc<WaitKey>,
     },
     FromControl {
         connection: ConnectionId,

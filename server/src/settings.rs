@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::pop::settings::PopSettings;
 use crate::config::BrokerConfig;
 
 pub const PERM_READ: i32 = 4;
@@ -36,6 +37,7 @@ pub struct Settings {
     pub delay_levels: Vec<Duration>,
     pub timer: TimerSettings,
     pub retention: RetentionSettings,
+    pub pop: PopSettings,
     pub transactions: TransactionSettings,
     /// Pending resets of consumer offsets count; otherwise clients are told of resets.
     pub server_side_reset: bool,
@@ -140,6 +142,7 @@ impl Settings {
                 check_max: config.transaction_check_max,
             },
             server_side_reset: config.use_server_side_reset_offset,
+            pop: PopSettings::new(config),
         }
     }
 }

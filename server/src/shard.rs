@@ -28,6 +28,7 @@ use crate::broker::group_commit::{Completion, GroupCommit};
 use crate::broker::long_poll::{HeldPull, LongPolls};
 use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
+use crate::broker::pop::{self, Pop, watches};
 use crate::broker::refusal::Refusal;
 use crate::broker::transactions::{self, Transactions};
 use crate::broker::{delay_levels, retention, store, timer};
@@ -73,6 +74,7 @@ pub struct Shard {
     arrived: RefCell<Vec<Arrival>>,
     /// What SQL92 subscriptions of this shard's pulls say.
     pub expressions: ParsedExpressions,
+    pub pop: Pop,
     stores: RefCell<FxHashMap<StoreTicket, Rc<Oneshot<StoreOutcome>>>>,
     next_ticket: Cell<u64>,
     read_buffer: Rc<RefCell<Box<[u8]>>>,
@@ -147,6 +149,7 @@ impl Shard {
         let inbox = Arc::clone(&parts.inboxes[parts.index]);
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
         let mark = (seed as u32) ^ parts.index as u32;
+        let pop = Pop::new(&parts.settings, parts.ownership, parts.index);
         let unique_ids = UniqueIds::new(parts.settings.store_host.ip(), std::process::id() as u16, mark);
         let shard = Rc::new(Self {
             index: parts.index,
@@ -172,6 +175,7 @@ impl Shard {
             queues: RefCell::default(),
             arrived: RefCell::default(),
             expressions: ParsedExpressions::default(),
+            pop,
             stores: RefCell::default(),
             next_ticket: Cell::new(0),
             read_buffer: Rc::new(RefCell::new(vec![0; limits::SCRATCH_BYTES].into_boxed_slice())),
@@ -355,6 +359,9 @@ impl Shard {
         if let Some(notify) = &*queue.arrivals.borrow() {
             notify.notify();
         }
+        if queue.is_watched.get() {
+            watches::arrived(self, queue);
+        }
         if !queue.held.is_empty() && queue.held.wants(filter_code) {
             self.arrived.borrow_mut().push(Arrival { queue: Rc::clone(queue), offset, filter_code });
         }
@@ -364,6 +371,7 @@ impl Shard {
         let now_ms = self.tick();
         match progress {
             LogProgress::Acknowledged(position) => {
+                self.pop.log_acknowledged(self, position);
                 let mut waiting = self.group_commit.borrow_mut();
                 let longest = &self.counters.put_ms_max;
                 longest.set(longest.get().max(waiting.longest_wait_ms(now_ms)));
@@ -384,6 +392,7 @@ impl Shard {
             }
         }
         self.wake_held_pulls();
+        self.wake_popping();
         self.answers.flush(now_ms);
     }
 
@@ -411,6 +420,15 @@ impl Shard {
         self.answers.flush(self.now_ms());
     }
 
+    /// Lets those look again who wait to pop from queues that have something now.
+    pub fn wake_popping(self: &Rc<Self>) {
+        while self.pop.has_arrived() {
+            for key in self.pop.take_arrived() {
+                handler::pop::arrived(self, &key);
+            }
+        }
+    }
+
     fn pull_again(self: &Rc<Self>, pull: HeldPull) {
         if pull.to.connection.shard as usize == self.index && self.answers.find(pull.to.connection).is_none()
         {
@@ -428,6 +446,7 @@ impl Shard {
                 let Some(message) = self.inbox.try_take() else { break };
                 self.take_message(message);
             }
+            self.wake_popping();
             self.forwarding.flush();
             self.answers.flush(now_ms);
             if !self.inbox.is_empty() {
@@ -469,6 +488,10 @@ impl Shard {
                     waiting.set(outcome);
                 }
             }
+            MeshMessage::PopAsk { from, ticket, ask } => handler::pop::asked(self, from, ticket, ask),
+            MeshMessage::PopAnswer { ticket, answer } => self.pop.answered(ticket, answer),
+            MeshMessage::PopWatch { from, key } => watches::watch(self, from, key),
+            MeshMessage::PopArrived { key } => self.pop.arrived_here(key),
             MeshMessage::FromControl { connection, frame } => {
                 let is_answer =
                     matches!(Frame::decode(&frame), Ok(Some((frame, _))) if frame.header.is_response());
@@ -504,7 +527,7 @@ impl Shard {
                 }
                 delay_levels::start_owned(self);
                 timer::start_owned(self);
-                let _ = confirm.send(());
+                pop::start(self, confirm);
             }
             MeshMessage::Query { query, answer } => {
                 let shard = Rc::clone(self);
@@ -568,6 +591,7 @@ impl FrameSink for Frames {
     }
 
     fn batch_done(&self) {
+        self.0.wake_popping();
         self.0.forwarding.flush();
         self.0.answers.flush(self.0.now_ms());
     }

@@ -14,6 +14,7 @@ use crate::crash::CrashArgs;
 use crate::end_to_end::EndToEndArgs;
 use crate::idle::IdleArgs;
 use crate::page::ReportArgs;
+use crate::pop::PopArgs;
 use crate::produce::ProduceArgs;
 use crate::ramp::{FindRateArgs, RampArgs};
 use crate::sweep::SweepArgs;
@@ -55,6 +56,8 @@ pub enum Command {
     FindRate(Box<FindRateArgs>),
     /// Pull all queues, count and check
     Consume(Box<ConsumeArgs>),
+    /// Pop messages of any queue and acknowledge each
+    Pop(Box<PopArgs>),
     /// Send at a fixed rate, receive by long polling, measure from due to received
     EndToEnd(Box<EndToEndArgs>),
     /// Open many connections, leave them alone, and see what they cost

@@ -27,6 +27,7 @@ pub mod page;
 pub mod payload;
 pub mod phases;
 mod poller;
+pub mod pop;
 pub mod produce;
 mod progress;
 mod pull;

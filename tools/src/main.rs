@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rmq_bench::cli::{Cli, Command};
 use rmq_bench::error::Error;
-use rmq_bench::{compare, consume, crash, end_to_end, page, phases, produce, sweep, verify};
+use rmq_bench::{compare, consume, crash, end_to_end, page, phases, pop, produce, sweep, verify};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Ramp(args) => rmq_bench::ramp::exec_ramp(*args),
         Command::FindRate(args) => rmq_bench::ramp::exec_find_rate(*args),
         Command::Consume(args) => consume::exec(*args),
+        Command::Pop(args) => pop::exec(*args),
         Command::EndToEnd(args) => end_to_end::exec(*args),
         Command::Idle(args) => rmq_bench::idle::exec(*args),
         Command::Churn(args) => rmq_bench::churn::exec(*args),

@@ -33,6 +33,8 @@ pub struct Queue {
     pub held: HeldPulls,
     /// Stored since the start.
     pub put_bytes: Cell<u64>,
+    /// Somebody may wait to pop from it: `pop::watches` knows.
+    pub is_watched: Cell<bool>,
     /// Wakes the delay level that reads this queue.
     pub arrivals: RefCell<Option<Rc<Notify>>>,
 }
@@ -58,6 +60,7 @@ impl Topic {
             first_next,
             held: HeldPulls::default(),
             put_bytes: Cell::new(0),
+            is_watched: Cell::new(true),
             arrivals: RefCell::new(None),
         });
         let mut queues = self.queues.borrow_mut();

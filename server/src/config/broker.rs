@@ -73,6 +73,24 @@ typed! {
         max_transfer_bytes_in_disk: u32 = "maxTransferBytesOnMessageInDisk",
         max_transfer_count_in_disk: u32 = "maxTransferCountOnMessageInDisk",
 
+        // Popping.
+        pop_polling_size: u32 = "popPollingSize",
+        pop_polling_max: u64 = "maxPopPollingSize",
+        revive_queue_nums: u32 = "reviveQueueNum",
+        retry_topic_v2_enable: bool = "enableRetryTopicV2",
+        retry_topic_v1_too: bool = "retrieveMessageFromPopRetryTopicV1",
+        pop_from_retry_probability: u32 = "popFromRetryProbability",
+        pop_tells_retry_topic: bool = "popResponseReturnActualRetryTopic",
+        pop_init_by_memory: bool = "initPopOffsetByCheckMsgInMem",
+        pop_threshold_enable: bool = "enablePopMessageThreshold",
+        pop_in_flight_max: u32 = "popInflightMessageThreshold",
+        pop_wakes_after_order: bool = "enableNotifyAfterPopOrderLockRelease",
+        clear_retry_topics: bool = "clearRetryTopicWhenDeleteTopic",
+        server_load_balancer_enable: bool = "serverLoadBalancerEnable",
+        default_message_request_mode: String = "defaultMessageRequestMode",
+        default_pop_share_queue_num: i32 = "defaultPopShareQueueNum",
+        load_balance_poll_ms: u64 = "loadBalancePollNameServerInterval",
+
         // Storing.
         store_root: PathBuf = "storePathRootDir",
         commit_log_dir: PathBuf = "storePathCommitLog",

@@ -3,6 +3,7 @@
 //! Every request gets exactly one answer, unless it is one-way. A handler that panics is a fault of ours: the
 //! request is answered, the connection closed, the rest goes on.
 
+pub mod assignment;
 pub mod broker;
 pub mod client;
 pub mod group;
@@ -70,6 +71,11 @@ async fn dispatch(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         RequestCode::GET_CONSUMER_CONNECTION_LIST => client::consumer_connections(state, request),
         RequestCode::GET_PRODUCER_CONNECTION_LIST => client::producer_connections(state, request),
         RequestCode::GET_ALL_PRODUCER_INFO => client::all_producers(state),
+        RequestCode::QUERY_ASSIGNMENT => assignment::query(state, request).await,
+        RequestCode::SET_MESSAGE_REQUEST_MODE => assignment::set_mode(state, request).await,
+        RequestCode::GET_ALL_MESSAGE_REQUEST_MODE => assignment::all_modes(state),
+        // From Java's other store of pop state to this one: there is no other here, and so nothing to move.
+        RequestCode::POP_ROLLBACK => Ok(Answer::empty()),
         RequestCode::LOCK_BATCH_MQ => order::lock(state, request).await,
         RequestCode::UNLOCK_BATCH_MQ => order::unlock(state, request).await,
         RequestCode::UPDATE_AND_CREATE_TOPIC => topic::update(state, request).await,

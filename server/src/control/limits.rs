@@ -47,6 +47,10 @@ pub const CALLS_AT_ONCE_MAX: usize = 256;
 /// Changes of the configuration of a running broker; what was replaced stays in memory, some kilobytes each time.
 pub const CONFIG_CHANGES_MAX: usize = 100_000;
 
+/// Topic and group pairs with a request mode of their own; one more is refused.
+pub const REQUEST_MODES_MAX: usize = 200_000;
+/// Routes kept for assignments; then all are asked for anew.
+pub const ROUTES_MAX: usize = 10_000;
 pub const NAME_SERVERS_MAX: usize = 64;
 /// An answer of a name server: the ordered-topic table at most.
 pub const NAME_SERVER_FRAME_MAX: usize = 4 * 1024 * 1024;

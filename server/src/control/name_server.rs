@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rmq_protocol::body::{KvTable, from_slice, register_body_crc32};
+use rmq_protocol::body::{KvTable, TopicRouteData, from_slice, register_body_crc32};
 use rmq_protocol::frame::{Frame, FrameError};
 use rmq_protocol::header::Codec;
 use rmq_protocol::headers::{RegisterBrokerHeader, UnregisterBrokerHeader};
@@ -75,6 +75,27 @@ impl NameServerConnection {
             code: frame.header.response_code(),
             remark: frame.header.remark.map_or_else(String::new, |remark| remark.cow().into_owned()),
             ordered_topics: ordered_topics(frame.body),
+        })
+        .await
+    }
+
+    /// Where a topic is; `None` when the name server does not know it.
+    pub async fn route(&mut self, topic: &str) -> Result<Option<TopicRouteData>, Lost> {
+        self.opaque = self.opaque.wrapping_add(1);
+        let mut frame = Vec::new();
+        FrameWriter::request(
+            &mut frame,
+            Codec::Json,
+            RequestCode::GET_ROUTEINFO_BY_TOPIC,
+            self.opaque,
+            false,
+        )
+        .field("topic", topic)
+        .field("acceptStandardJsonOnly", "true")
+        .finish();
+        self.call(&frame, |frame| match frame.header.response_code() {
+            ResponseCode::SUCCESS => from_slice(frame.body).ok(),
+            _ => None,
         })
         .await
     }

@@ -85,7 +85,9 @@ pub fn topic_name_problem(topic: &str) -> Option<&'static str> {
 
 /// What the broker itself may make. Clients cannot send to the longer of these topics, the broker can.
 pub fn is_legal_for_broker(topic: &str) -> bool {
-    !topic.is_empty() && topic.len() <= BROKER_TOPIC_LEN_MAX && topic.bytes().all(is_name_byte)
+    // The sign that no client may use stands in retry topics of pops.
+    let is_legal = |byte| is_name_byte(byte) || byte == b'+';
+    !topic.is_empty() && topic.len() <= BROKER_TOPIC_LEN_MAX && topic.bytes().all(is_legal)
 }
 
 pub fn group_name_problem(group: &str) -> Option<&'static str> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rmq_protocol::body::MessageRequestMode;
+
 use super::limits::QUEUES_PER_TOPIC_MAX;
 use crate::config::BrokerConfig;
 
@@ -40,6 +42,14 @@ pub struct ControlSettings {
     pub notify_consumers: bool,
     /// Whether SQL92 subscriptions are served.
     pub property_filter: bool,
+    pub default_request_mode: MessageRequestMode,
+    pub default_pop_shares: i32,
+    /// Otherwise every client of a group that asks gets all queues.
+    pub server_load_balancer: bool,
+    /// How long a topic's route is believed.
+    pub route_life_ms: u64,
+    /// The retry topics of pops go with their topic.
+    pub clear_retry_topics: bool,
     pub start_accept_send_ms: i64,
     pub region: String,
     pub trace_on: bool,
@@ -87,6 +97,14 @@ impl From<&BrokerConfig> for ControlSettings {
             client_expiry_ms: i64::try_from(config.channel_expired_timeout_ms).unwrap_or(i64::MAX),
             notify_consumers: config.notify_consumer_ids_changed_enable,
             property_filter: config.enable_property_filter,
+            default_request_mode: match config.default_message_request_mode.as_str() {
+                "POP" => MessageRequestMode::Pop,
+                _ => MessageRequestMode::Pull,
+            },
+            default_pop_shares: config.default_pop_share_queue_num,
+            server_load_balancer: config.server_load_balancer_enable,
+            route_life_ms: config.load_balance_poll_ms,
+            clear_retry_topics: config.clear_retry_topics,
             start_accept_send_ms: config.start_accept_send_request_ms,
             region: config.region_id.clone(),
             trace_on: config.trace_on,
@@ -130,6 +148,11 @@ impl ControlSettings {
             client_expiry_ms: 120_000,
             notify_consumers: true,
             property_filter: false,
+            default_request_mode: MessageRequestMode::Pull,
+            default_pop_shares: -1,
+            server_load_balancer: true,
+            route_life_ms: 30_000,
+            clear_retry_topics: true,
             start_accept_send_ms: 0,
             region: "DefaultRegion".to_owned(),
             trace_on: true,

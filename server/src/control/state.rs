@@ -18,6 +18,8 @@ use super::order_locks::OrderLocks;
 use super::push;
 use super::rates::Rates;
 use super::registration::Registrar;
+use super::request_modes::RequestModes;
+use super::routes::Routes;
 use super::serving::Serving;
 use super::settings::ControlSettings;
 use super::state_file::StateFile;
@@ -40,6 +42,8 @@ pub struct State {
     pub locks: RefCell<OrderLocks>,
     pub offsets: RefCell<ConsumerOffsets>,
     pub delays: RefCell<DelayOffsets>,
+    pub modes: RefCell<RequestModes>,
+    pub routes: Routes,
     pub rates: RefCell<Rates>,
     pub traffic: RefCell<Traffic>,
     pub changes: ChangeQueue,
@@ -58,6 +62,7 @@ pub struct StateFiles {
     pub groups: StateFile,
     pub offsets: StateFile,
     pub delays: StateFile,
+    pub request_modes: StateFile,
 }
 
 impl StateFiles {
@@ -68,6 +73,7 @@ impl StateFiles {
             groups: file("subscriptionGroup.json"),
             offsets: file("consumerOffset.json"),
             delays: file("delayOffset.json"),
+            request_modes: file("messageRequestMode.json"),
         }
     }
 }

@@ -15,6 +15,7 @@ use rmq_protocol::writer::FrameWriter;
 use super::{Handled, Origin, elsewhere, text, write_refusal};
 use crate::answers::ReplyTo;
 use crate::broker::consumer_offsets::Commit;
+use crate::broker::pop::revive_log;
 use crate::broker::refusal::Refusal;
 use crate::control::limits::QUEUES_PER_TOPIC_MAX;
 use crate::net::executor;
@@ -176,6 +177,7 @@ pub fn update(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Outc
     if !(0..QUEUES_PER_TOPIC_MAX).contains(&queue) {
         return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("queueId[{queue}] is illegal")));
     }
+    revive_log::rewound(shard, &group, &topic, queue, offset);
     let mut commit = shard.offsets.borrow_mut().commit(&group, &topic, queue, offset);
     if commit == Commit::ResetPending && !shard.settings.server_side_reset {
         let mut offsets = shard.offsets.borrow_mut();

@@ -232,7 +232,7 @@ fn check_kind(shard: &Shard, expression_type: &str) -> Result<(), Refusal> {
     if is_known { Ok(()) } else { Err(no_filter(expression_type)) }
 }
 
-const UNPARSED: &str = "parse the consumer's subscription failed";
+pub const UNPARSED: &str = "parse the consumer's subscription failed";
 
 /// The subscription that the request itself brings.
 fn own_filter(shard: &Shard, expression_type: Option<&str>, expression: &str) -> Result<Filter, Refusal> {
@@ -247,7 +247,7 @@ fn own_filter(shard: &Shard, expression_type: Option<&str>, expression: &str) ->
     parsed.map(Filter::Sql92).map_err(|error| unparsed(format!("{UNPARSED}: {error}")))
 }
 
-fn tag_filter(expression: &str) -> Result<Filter, Refusal> {
+pub fn tag_filter(expression: &str) -> Result<Filter, Refusal> {
     if expression.is_empty() || expression == "*" {
         return Ok(Filter::All);
     }

@@ -13,6 +13,7 @@ use rmq_protocol::tag::tags_code;
 use super::offsets;
 use crate::broker::group_commit::Completion;
 use crate::broker::message::StoreOutcome;
+use crate::broker::pop::{self, revive_log};
 use crate::broker::{delay_levels, retention, store, timer};
 use crate::control::limits::QUEUE_ENTRIES_MAX;
 use crate::control::link::{Count, QueueEntry, QueueRange, ShardAnswer, ShardQuery, ShardStats, TrafficRow};
@@ -33,6 +34,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
         }
         ShardQuery::GroupsOfTopic { topic } => ShardAnswer::Groups(shard.offsets.borrow().groups_of(&topic)),
         ShardQuery::ResetOffset { group, topic, queue, offset } => {
+            revive_log::rewound(shard, &group, &topic, queue, offset);
             shard.offsets.borrow_mut().reset(&group, &topic, queue, offset);
             // A pull that waits for new messages learns of it now, not when its time is up.
             shard.pull_waiting_again(&topic, queue);
@@ -47,6 +49,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
         }
         ShardQuery::DeleteTopic { topic } => delete_topic(shard, &topic).await,
         ShardQuery::DeleteGroup { group, clean_offset } => {
+            pop::forget(shard, |name, _| name == group);
             if clean_offset {
                 shard.offsets.borrow_mut().forget_group(&group);
             }
@@ -263,6 +266,7 @@ async fn search_offset(shard: &Rc<Shard>, topic: &str, queue: i32, timestamp: i6
 /// The deletion is durable when it is answered; a topic of the same name then begins at offset 0.
 async fn delete_topic(shard: &Rc<Shard>, topic: &str) -> ShardAnswer {
     shard.offsets.borrow_mut().forget_topic(topic);
+    pop::forget(shard, |_, name| name == topic);
     let mut end = None;
     for (number, name) in shard.engine.queues() {
         if name.topic == topic {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{OffsetsCopy, Shard};
+use crate::broker::pop::revive_log;
 use crate::control::link::{ConsumerOffsetRow, ToControl};
 use crate::handler;
 use crate::limits;
@@ -19,7 +20,8 @@ impl Shard {
     pub(super) async fn watch_deadlines(self: Rc<Self>) {
         let mut idle_checked_ms = 0;
         loop {
-            if self.long_polls.is_empty() && self.group_commit.borrow().is_empty() {
+            let holds_none = self.long_polls.is_empty() && self.pop.waiters.is_empty();
+            if holds_none && self.group_commit.borrow().is_empty() {
                 self.long_polls.first.notified_within(Duration::from_secs(1)).await;
             } else {
                 executor::sleep(Duration::from_millis(100)).await;
@@ -28,6 +30,8 @@ impl Shard {
             for pull in self.long_polls.take_expired(now_ms) {
                 self.pull_again(pull);
             }
+            handler::pop::expire(&self, now_ms);
+            self.wake_popping();
             if let Some(limit_ms) = now_ms.checked_sub(self.settings.sync_flush_timeout_ms) {
                 self.group_commit.borrow_mut().time_out(limit_ms, |to, frame| {
                     self.answers.later(to, |out| handler::send::write_flush_timeout(out, to, frame));
@@ -121,6 +125,7 @@ impl Shard {
     /// New work is refused from here on; what was accepted is answered, within `limits::DRAIN_MS`.
     pub(super) async fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
         let until_ms = self.tick() + limits::DRAIN_MS;
+        revive_log::record_acks(&self);
         while (!self.group_commit.borrow().is_empty() || self.delay.is_delivering()) && self.tick() < until_ms
         {
             executor::sleep(Duration::from_millis(5)).await;

@@ -9,6 +9,7 @@ use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::text::Text;
 
 use super::Request;
+use crate::broker::pop::names::Source;
 use crate::control::answer::{Answer, Outcome, Refusal};
 use crate::control::changes::Change;
 use crate::control::limits::{QUEUES_PER_TOPIC_MAX, TOPICS_MAX};
@@ -115,14 +116,38 @@ pub async fn delete(state: &Rc<State>, request: &Request<'_>) -> Outcome {
         return Err(Refusal::invalid("The specified topic is blank."));
     }
     protect_system_topic(state, &topic)?;
-    let topics = vec![topic.clone()];
-    state.change(|reply| Change::DeleteTopics { topics, reply }).await.map_err(Refusal::system_error)?;
-    for answer in state.query_all(ShardQuery::DeleteTopic { topic }).await {
-        if let ShardAnswer::Failed(remark) = answer {
-            return Err(Refusal::system_error(remark));
+    let mut topics = pop_retry_topics(state, &topic).await;
+    topics.push(topic);
+    let withdrawn = topics.clone();
+    state
+        .change(|reply| Change::DeleteTopics { topics: withdrawn, reply })
+        .await
+        .map_err(Refusal::system_error)?;
+    for topic in topics {
+        for answer in state.query_all(ShardQuery::DeleteTopic { topic }).await {
+            if let ShardAnswer::Failed(remark) = answer {
+                return Err(Refusal::system_error(remark));
+            }
         }
     }
     Ok(Answer::empty())
+}
+
+/// What groups that pop the topic have left unacknowledged goes with it.
+async fn pop_retry_topics(state: &State, topic: &str) -> Vec<String> {
+    if !state.settings.clear_retry_topics {
+        return Vec::new();
+    }
+    let mut names = BTreeSet::new();
+    for answer in state.query_all(ShardQuery::GroupsOfTopic { topic: topic.to_owned() }).await {
+        if let ShardAnswer::Groups(groups) = answer {
+            for source in [Source::RetryV1, Source::RetryV2] {
+                names.extend(groups.iter().map(|group| source.topic(group, topic)));
+            }
+        }
+    }
+    let topics = state.topics.borrow();
+    names.into_iter().filter(|name| topics.find(name).is_some()).collect()
 }
 
 /// GET_ALL_TOPIC_CONFIG (21): everything, or a page when the caller counts.
