@@ -23,6 +23,11 @@ flushDiskType = ASYNC_FLUSH
 autoCreateTopicEnable = true
 defaultTopicQueueNums = 4
 mappedFileSizeCommitLog = 67108864
+enablePropertyFilter = true
+transactionTimeOut = 6000
+transactionCheckInterval = 5000
+recallMessageEnable = true
+traceTopicEnable = true
 """
 
 
@@ -147,10 +152,18 @@ class Java(Server):
 
 
 def route_known(port, topic):
-    """Asks a name server for a route, in one JSON frame of the remoting protocol."""
-    get_route = 105
-    header = json.dumps({"code": get_route, "language": "OTHER", "version": 0, "opaque": 1, "flag": 0,
-                         "extFields": {"topic": topic}}).encode()
+    return succeeds(port, 105, {"topic": topic})
+
+
+def create_topic(port, topic):
+    return succeeds(port, 17, {"topic": topic, "defaultTopic": "TBW102", "readQueueNums": "4", "writeQueueNums": "4",
+                               "perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false"})
+
+
+def succeeds(port, code, fields):
+    """Sends one request in one JSON frame of the remoting protocol."""
+    header = json.dumps({"code": code, "language": "OTHER", "version": 0, "opaque": 1, "flag": 0,
+                         "extFields": fields}).encode()
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as connection:
             connection.sendall(struct.pack(">II", 4 + len(header), len(header)) + header)

@@ -1,0 +1,121 @@
+"""What a client can ask of a broker, feature by feature, and which scenario shows it with which client.
+
+This is the table in protocol/CLIENTS.md (`.ci/interop --table`), and a promise to every run: each scenario named here
+must pass a check with the word that stands beside it. A feature that our server does not have yet has `built=False`:
+its scenarios run against the Java broker only, and are listed as not built, never as passed.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+CLIENTS = {
+    "java-4.9.8": "Java 4.9.8",
+    "java-5.3.3": "Java 5.3.3",
+    "java-5.3.3-binary": "Java 5.3.3, binary header",
+    "go-client": "Go 2.1.2",
+    "ali-ons": "Node.js ali-ons 3.12.0",
+    "cpp-wheel": "C++ in the Python wheel 0.4.4",
+    "rust-client": "Rust 1.0.0",
+    "mqadmin": "mqadmin 5.3.3",
+}
+JAVA = "java-*"
+
+
+@dataclass(frozen=True)
+class Feature:
+    name: str
+    title: str
+    # Pairs: scenarios by pattern, and what one of their passed checks must say.
+    shown: tuple
+    built: bool = True
+
+
+FEATURES = (
+    Feature("send", "sends: sync, one-way, to a chosen queue", (
+        ("java-* Send", "oneway sends are stored"), ("go-client", "sync send"), ("ali-ons", "every send"),
+        ("cpp-wheel", "consecutive offsets"), ("rust-client", "every send"))),
+    Feature("async", "asynchronous sends", (("java-* Send", "async sends"), ("go-client", "async send"))),
+    Feature("batch", "batches", (("java-* Send", "batch of 30"), ("java-* Shapes", "batch:"), ("go-client", "batch"))),
+    Feature("compressed", "compressed bodies, read by each of the other clients", (
+        ("java-* Shapes", "compressed:"), ("languages", "compressed: java-5.3.3", "java-5.3.3"),
+        ("languages", "compressed: go-client", "go-client"), ("languages", "compressed: ali-ons", "ali-ons"),
+        ("languages", "compressed: cpp-wheel", "cpp-wheel"), ("languages", "compressed: rust-client", "rust-client"))),
+    Feature("push", "push consumer, long polling", (
+        ("java-* Push", "parked pull"), ("go-client", "every message is consumed"), ("ali-ons", "messages are consumed"),
+        ("cpp-wheel", "push consumer"), ("rust-client", "every message is consumed"))),
+    Feature("pull", "pull consumer, offsets, search by time", (
+        ("java-* Pull", "search by time"), ("cpp-wheel", "pull consumer"))),
+    Feature("lite-pull", "lite pull consumer", (("java-* LitePull", "subscription polls"),)),
+    Feature("tags", "tag filters, of tags with one hash too", (
+        ("java-* Shapes", "tags of one hash: a subscription of BB"), ("go-client", "tags of one hash"),
+        ("ali-ons", "tags of one hash"), ("cpp-wheel", "tags of one hash"), ("rust-client", "tags of one hash"))),
+    Feature("sql92", "SQL92 filters: push, pull, lite pull, broadcast, in retries", (
+        ("java-* Sql92", "SQL92: a push consumer"), ("go-client", "SQL92:"))),
+    Feature("retry", "retries with delay, dead letters", (
+        ("java-* Retry", "dead letter"), ("go-client", "dead letter"), ("ali-ons", "comes again"),
+        ("cpp-wheel", "comes again"))),
+    Feature("retry-orderly", "retries in place and dead letters of orderly consumers", (
+        ("java-* RetryOrderly", "orderly: one dead letter"),)),
+    Feature("delay", "delay levels", (
+        ("java-* Delay", "level 2"), ("go-client", "delay level"), ("ali-ons", "delay level"),
+        ("cpp-wheel", "delay level"), ("rust-client", "delay level"))),
+    Feature("orderly", "orderly consumption", (
+        ("java-* Orderly", "in order"), ("go-client", "orderly:"), ("cpp-wheel", "orderly:"))),
+    Feature("orderly-rebalance", "orderly consumption while members come and go", (
+        ("java-* OrderlyRebalance", "nothing out of order"),)),
+    Feature("rebalance", "rebalancing when members come, go and die", (("java-* Rebalance", "survivor of a kill"),)),
+    Feature("broadcast", "broadcasting", (
+        ("java-* Broadcast", "goes on where it stopped"), ("go-client", "broadcast"), ("cpp-wheel", "broadcast"))),
+    Feature("from-where", "consume from the first, the last, a time; with and without offsets", (
+        ("java-* FromWhere", "from a time"),)),
+    Feature("rewind", "rewinding a group without members", (("java-* Rewind", "offline group"),)),
+    Feature("namespace", "namespaces", (("java-* Namespaces", "its messages and no others"), ("go-client", "namespace"))),
+    Feature("view", "a message by its id", (("java-* Pull", "view by id shows the body"),)),
+    Feature("admin", "topics, groups, routes, progress, statistics", (("mqadmin", "clusterList"),)),
+    Feature("guide", "the programs of the vendor's guide", (("java-* guide", "from before its start"),)),
+    Feature("survive", "producer and consumer across kill -9 of the server", (
+        ("java-* Survive", "every acknowledged message arrives"),)),
+    Feature("transactions", "transactions: commit, rollback, check-back", (
+        ("java-* Transaction", "checked back"), ("go-client transactions", "checked back")), built=False),
+    Feature("timer", "timer messages of any time, recall", (("java-5.3.3 Timer", "recalled"),), built=False),
+    Feature("pop", "POP with assignment by the broker", (("java-5.3.3 Pop", "POP:"),), built=False),
+    Feature("request-reply", "request and reply", (("java-* RequestReply", "gets its own reply"),), built=False),
+    Feature("trace", "message trace", (
+        ("java-* Trace", "trace"), ("java-* Trace", "queryMsgTraceById", "mqadmin")), built=False),
+    Feature("query", "messages by key and by unique id", (
+        ("java-* Query", "by key"), ("java-* Query", "queryMsgByKey", "mqadmin")), built=False),
+    Feature("online-group", "a running group: what it does, one message by hand, rewinding", (
+        ("java-* Running", "running info", "mqadmin"), ("java-* Running", "by hand"), ("java-* Running", "set back")),
+        built=False),
+)
+
+
+def of(scenario):
+    """The features that a scenario shows, each with the word that says so."""
+    return [(each, word) for each in FEATURES for pattern, word, *_ in each.shown if fnmatchcase(scenario, pattern)]
+
+
+def pending(scenario):
+    """The first feature of a scenario that our server does not have."""
+    return next((each for each, _ in of(scenario) if not each.built), None)
+
+
+def missing(scenario, passed):
+    """What the table says of a scenario and its passed checks do not."""
+    return [f"shows {each.title}: no passed check says '{word}'" for each, word in of(scenario)
+            if not any(word in check for check in passed)]
+
+
+def table(scenarios):
+    """Markdown: a row for each feature, a column for each client."""
+    rows = [["", *CLIENTS.values()]]
+    for feature in FEATURES:
+        shown = set()
+        for pattern, _, *client in feature.shown:
+            for name in scenarios:
+                if fnmatchcase(name, pattern):
+                    shown.add(client[0] if client else name.split()[0])
+        mark = "run" if feature.built else "not built"
+        rows.append([feature.title] + [mark if client in shown else "" for client in CLIENTS])
+    rows.insert(1, ["---"] * len(rows[0]))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
