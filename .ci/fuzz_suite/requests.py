@@ -36,6 +36,9 @@ HELD = {11, 361, 200050, 200051, 200052, 200054, 40}
 HOLDS = ("suspendTimeoutMillis", "pollTime", "h")
 
 
+CASE_WEIGHT = 8
+
+
 @dataclass
 class Request:
     at: str
@@ -55,8 +58,8 @@ class Requests:
                 self.cases.setdefault((case.at, case.code), []).append(case)
         known = [int(code) for code in re.findall(r"^    (\d+) [A-Z]", CODES.read_text(), re.MULTILINE)]
         bare = [("broker", code) for code in known] + [("namesrv", code) for code in known if code < 1000]
-        # A code with cases comes twice as often as one of which only the number is known.
-        self.kinds = sorted(set(bare)) + sorted(self.cases)
+        # A code with cases comes more often than one of which only the number is known.
+        self.kinds = sorted(set(bare)) + CASE_WEIGHT * sorted(self.cases)
         if only:
             self.kinds = [kind for kind in self.kinds if kind[1] in only]
         names = [value for cases in self.cases.values() for case in cases for value in (case.fields or {}).values()
@@ -76,9 +79,9 @@ class Requests:
             at, code = pick.choice(self.kinds)
         case = pick.choice(self.cases[at, code]) if (at, code) in self.cases else None
         fields, body = self._base(case)
-        if pick.random() < 0.9:
+        if pick.random() < 0.7:
             fields = self._fields(fields)
-        if pick.random() < 0.5:
+        if pick.random() < 0.4:
             body = self._body(body)
         if code in SETTINGS:
             body = body.replace(b"=", b"x=")

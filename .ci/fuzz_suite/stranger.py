@@ -30,6 +30,7 @@ class Stranger:
         self.closed_by_server = False
         self.codes = collections.Counter()
         self.answers = collections.Counter()
+        self.succeeded = set()
         self.last = collections.deque(maxlen=LAST)
 
     def run(self, count, until):
@@ -94,7 +95,9 @@ class Stranger:
             if header["opaque"] not in pending:
                 asked = [request for request in self.last if request.one_way]
                 raise Fault(f"an answer nobody waits for: {header}; one-way requests before: {[each.text for each in asked]}")
-            del pending[header["opaque"]]
+            request, _ = pending.pop(header["opaque"])
+            if header["code"] == 0:
+                self.succeeded.add(request.code)
             self.answers[header["code"]] += 1
             self.answered += 1
 

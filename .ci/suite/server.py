@@ -96,7 +96,7 @@ class Server:
             started = process.start(command, log, env=env, cwd=self.directory)
         self.processes.append(started)
         deadline = time.monotonic() + START_LIMIT_S
-        while says not in log_path.read_text(errors="replace")[skip:]:
+        while says.encode() not in log_path.read_bytes()[skip:]:
             if started.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-20:])
                 self.stop()

@@ -39,6 +39,7 @@ final class RequestReply {
                         replier.send(reply, 3000);
                     } catch (Exception failed) {
                         wrong.add(failed.toString());
+                        failed.printStackTrace();
                     }
                 }
                 return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
@@ -93,7 +94,10 @@ final class RequestReply {
         requester.request(request, new RequestCallback() {
             @Override
             public void onSuccess(Message answer) {
-                reply.complete(answer);
+                // These clients also call it with nothing, when the request is stored.
+                if (answer != null) {
+                    reply.complete(answer);
+                }
             }
 
             @Override
