@@ -6,6 +6,7 @@ What a connection sends is a function of the seed and the connection's number, s
 import json
 import random
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,9 @@ WORDS = ("TAGS\x01a\x02", "KEYS\x01k\x02", "DELAY\x013\x02", "DELAY\x01-9\x02", 
          "INNER_MULTI_DISPATCH\x01%LMQ%1,%LMQ%2\x02", "RETRY_TOPIC\x01x\x02", "POP_CK\x011 2 3\x02", "MSG_TYPE\x01reply\x02",
          "CLUSTER\x01x\x02", "CORRELATION_ID\x011\x02", "REPLY_TO_CLIENT\x01x\x02", "\x01\x02", "\x02\x02", "a\x01", "a")
 # Requests that a server may keep for a while, and the fields that say how long.
-HELD = {11, 361, 200050, 200051, 200052, 200054, 40}
-HOLDS = ("suspendTimeoutMillis", "pollTime", "h")
+HELD = {11, 361, 200050, 200054}
+HOLDS = ("suspendTimeoutMillis", "pollTime")
+HELD_BRIEFLY_MS = 1000
 
 
 CASE_WEIGHT = 8
@@ -45,6 +47,7 @@ class Request:
     code: int
     wire: bytes
     one_way: bool
+    # Its client says that it can wait longer than we would.
     held: bool
     text: str
 
@@ -95,7 +98,7 @@ class Requests:
         version = pick.choice((0, 1, 100, 252, 400, 401, 479, 32767, -1))
         wire = frame.encode(code, opaque, _fit(fields, codec), body, codec, flag, language, version)
         text = f"{self.at} {code} {codec} flag={flag} version={version} {language} {fields} body[{len(body)}]={body[:300]!r}"
-        return Request(self.at, code, wire, bool(flag & 2), code in HELD, text)
+        return Request(self.at, code, wire, bool(flag & 2), code in HELD and _hold_ms(fields) > HELD_BRIEFLY_MS, text)
 
     def answer(self):
         """What to say to a request of the server itself; None: nothing."""
@@ -209,6 +212,15 @@ class Requests:
             return value[:at] + [self._json(value[at])] * pick.choice((1, 1, 1, 2, 1000)) + value[at + 1:]
         return pick.choice((None, True, 0, -1, 2**31, 2**63, 2**64, 1e308, 0.5, [], {}, [None], {"": None}, [[[]]],
                             self._value(), self._value(), self._value()))
+
+
+def _hold_ms(fields):
+    """How long a client lets a request be held; it may give the time from which on it counts."""
+    def number(key):
+        text = (fields or {}).get(key, "0")
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,30}", text, re.ASCII) else 0
+
+    return max(number(key) for key in HOLDS) + max(0, number("bornTime") - int(time.time() * 1000))
 
 
 def _fit(fields, codec):
