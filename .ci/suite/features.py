@@ -86,10 +86,10 @@ FEATURES = (
     Feature("rewind", "rewinding a group without members", (
         ("java-* Rewind", "an offline group sees again"), ("java-* Rewind", "the tool names", "mqadmin")), built=False),
     Feature("transactions", "transactions: commit, rollback, check-back", (
-        ("java-* Transaction", "checked back"), ("go-client transactions", "checked back")), built=False),
-    Feature("timer", "timer messages of any time, recall", (("java-5.3.3 Timer", "recalled"),), built=False),
+        ("java-* Transactions", "checked back"), ("go-client transactions", "checked back")), built=False),
+    Feature("timer", "timer messages of any time, recall", (("java-5.3.3 Timers", "recalled"),), built=False),
     Feature("pop", "POP with assignment by the broker", (("java-5.3.3 Pop", "POP:"),), built=False),
-    Feature("request-reply", "request and reply", (("java-* RequestReply", "gets its own reply"),), built=False),
+    Feature("request-reply", "request and reply", (("java-* Requests", "gets its own reply"),), built=False),
     Feature("trace", "message trace", (
         ("java-* Trace", "trace of the consumption"), ("java-* Trace", "queryMsgTraceById", "mqadmin")), built=False),
     Feature("query", "messages by key and by unique id", (

@@ -17,10 +17,10 @@ from .server import create_topic, route_known
 # Seconds for one scenario of a Java client. A client that misses a notice looks again after 20 or 30 s.
 JAVA_LIMIT_S = 150
 JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance", "Sql92",
-        "RetryOrderly", "OrderlyRebalance", "FromWhere", "Shapes", "Namespaces", "Rewind", "Transaction",
-        "RequestReply", "Trace", "Query", "Running")
+        "RetryOrderly", "OrderlyRebalance", "FromWhere", "Shapes", "Namespaces", "Rewind", "Transactions",
+        "Requests", "Trace", "Query", "Running")
 # Sources that need the API of 5.x.
-JAVA_5 = ("Timer", "Pop")
+JAVA_5 = ("Timers", "Pop")
 # The 5.x client with the binary header instead of JSON.
 JAVA_BINARY = ("Send", "Push", "Retry", "Pull")
 

@@ -17,7 +17,7 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /** A request waits for the reply that its consumer sends; of two requesters of a group each gets its own. */
-final class RequestReply {
+final class Requests {
     public static void main(String[] args) {
         Session.run(args, session -> {
             String topic = session.topic("RequestReply");

@@ -12,7 +12,7 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /** Messages for any time: after seconds, after milliseconds, at an instant; and one that is taken back before. */
-final class Timer {
+final class Timers {
     private static final Map<String, Long> TIMES = new ConcurrentHashMap<>();
     private static final Map<String, MessageExt> ARRIVED = new ConcurrentHashMap<>();
     private static final Map<String, Integer> COUNTS = new ConcurrentHashMap<>();

@@ -23,7 +23,7 @@ import org.apache.rocketmq.common.message.MessageExt;
  * Half messages: committed and rolled back at once, and of unknown outcome, for which the broker asks any producer of
  * the group. Expects a broker that begins to ask after a few seconds.
  */
-final class Transaction {
+final class Transactions {
     private static final Map<String, List<String>> CHECKS = new ConcurrentHashMap<>();
 
     public static void main(String[] args) {
