@@ -20,18 +20,21 @@ NUMBERS = ("0", "1", "-1", "2", "3", "4", "7", "8", "16", "32", "127", "128", "2
            "1000000", "2147483647", "2147483648", "-2147483648", "-2147483649", "4294967295", "9223372036854775807",
            "9223372036854775808", "-9223372036854775808", "99999999999999999999999", "1795200000000")
 ODD = ("", " ", "abc", "null", "true", "false", "1.5", "+1", "0x10", "1e9", "NaN", "%", "%%", "*", "a||b", "||", "a/b",
-       "../../etc/passwd", "\0", "\x01", "\x02", "a\x01b\x02", "%RETRY%", "%DLQ%x", "%RETRY%%DLQ%x", "TBW102",
-       "SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "rmq_sys_wheel_timer", "SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT",
-       "broker-a", "DefaultCluster", "127.0.0.1:1", "@", "a@b", "消息", "😀" * 40, "{", "{}", "[]", "\"", "\\", "a" * 127,
-       "a" * 128, "a" * 255, "a" * 256, "(a > 1", "a > 1", "a IS NULL AND b BETWEEN 1 AND 2", "'" * 100, "(" * 2000)
+       "../../etc/passwd", "\0", "\n", "\x01", "\x02", "a\x01b\x02", "%RETRY%", "%DLQ%x", "%RETRY%%DLQ%x", "TBW102",
+       "SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC", "rmq_sys_wheel_timer", "SELF_TEST_TOPIC",
+       "OFFSET_MOVED_EVENT", "broker-a", "DefaultCluster", "127.0.0.1:1", "@", "a@b", "消息", "😀" * 40, "{", "{}", "[]",
+       "\"", "\\", "a" * 127, "a" * 128, "a" * 255, "a" * 256, "(a > 1", "a > 1", "a IS NULL AND b BETWEEN 1 AND 2",
+       "'" * 100, "(" * 2000)
 # Fields of any request, put where they do not belong as well.
-STRANGE_FIELDS = ("topic", "queueId", "consumerGroup", "group", "offset", "bornTimestamp", "sysFlag", "properties", "batch",
-                  "a", "b", "e", "i", "k", "lo", "ns", "nsd", "bname", "__proto__", "x" * 300)
+STRANGE_FIELDS = ("topic", "queueId", "consumerGroup", "group", "offset", "bornTimestamp", "sysFlag", "properties",
+                  "batch", "a", "b", "e", "i", "k", "lo", "ns", "nsd", "bname", "__proto__", "x" * 300)
 WORDS = ("TAGS\x01a\x02", "KEYS\x01k\x02", "DELAY\x013\x02", "DELAY\x01-9\x02", "DELAY\x01999999999999\x02",
-         "TIMER_DELAY_MS\x0150\x02", "TIMER_DELIVER_MS\x01-1\x02", "TIMER_DELAY_SEC\x01x\x02", "TRAN_MSG\x01true\x02",
-         "UNIQ_KEY\x01AC11000100002A9F0000000000000001\x02", "PGROUP\x01p\x02", "INNER_NUM\x013\x02", "WAIT\x01false\x02",
-         "INNER_MULTI_DISPATCH\x01%LMQ%1,%LMQ%2\x02", "RETRY_TOPIC\x01x\x02", "POP_CK\x011 2 3\x02", "MSG_TYPE\x01reply\x02",
-         "CLUSTER\x01x\x02", "CORRELATION_ID\x011\x02", "REPLY_TO_CLIENT\x01x\x02", "\x01\x02", "\x02\x02", "a\x01", "a")
+         "TIMER_DELAY_MS\x0150\x02", "TIMER_DELIVER_MS\x01-1\x02", "TIMER_DELAY_SEC\x01x\x02",
+         "TRAN_MSG\x01true\x02", "CHECK_IMMUNITY_TIME_IN_SECONDS\x01-1\x02", "INNER_NUM\x013\x02",
+         "UNIQ_KEY\x01AC11000100002A9F0000000000000001\x02", "PGROUP\x01p\x02", "WAIT\x01false\x02",
+         "INNER_MULTI_DISPATCH\x01%LMQ%1,%LMQ%2\x02", "RETRY_TOPIC\x01x\x02", "POP_CK\x011 2 3\x02",
+         "MSG_TYPE\x01reply\x02", "CLUSTER\x01x\x02", "CORRELATION_ID\x011\x02", "REPLY_TO_CLIENT\x01x\x02",
+         "\x01\x02", "\x02\x02", "a\x01", "a")
 # Requests that a server may keep for a while, and the fields that say how long.
 HELD = {11, 361, 200050, 200054}
 HOLDS = ("suspendTimeoutMillis", "pollTime")
@@ -55,6 +58,7 @@ class Request:
 class Requests:
     def __init__(self, seed, connection, only=()):
         self.random = random.Random(f"{seed}/{connection}")
+        self.answering = random.Random(f"{seed}/{connection}/answers")
         self.cases = {}
         for case in all_cases():
             if case.at in ("broker", "namesrv"):
@@ -97,16 +101,20 @@ class Requests:
         language = pick.choice(frame.LANGUAGES)
         version = pick.choice((0, 1, 100, 252, 400, 401, 479, 32767, -1))
         wire = frame.encode(code, opaque, _fit(fields, codec), body, codec, flag, language, version)
-        text = f"{self.at} {code} {codec} flag={flag} version={version} {language} {fields} body[{len(body)}]={body[:300]!r}"
+        text = (f"{self.at} {code} {codec} flag={flag} version={version} {language} {fields} "
+                f"body[{len(body)}]={body[:300]!r}")
         return Request(self.at, code, wire, bool(flag & 2), code in HELD and _hold_ms(fields) > HELD_BRIEFLY_MS, text)
 
     def answer(self):
         """What to say to a request of the server itself; None: nothing."""
-        pick = self.random
-        if pick.random() < 0.5:
-            return None
-        fields = self._fields({})
-        return pick.choice((0, 1, 206, -1)), fields, self._body(b"{}")
+        # When it asks is chance; what we send by ourselves must not depend on that.
+        sending, self.random = self.random, self.answering
+        try:
+            if self.random.random() < 0.5:
+                return None
+            return self.random.choice((0, 1, 206, -1)), self._fields({}), self._body(b"{}")
+        finally:
+            self.random = sending
 
     def _base(self, case):
         if case is None:
@@ -151,11 +159,15 @@ class Requests:
             return pick.choice(self.names)
         if kind < 0.93:
             return pick.choice(("a", "%", "\x01", "消", "1", "-")) * pick.choice((1000, 32767, 32768, 70_000))
-        return "".join(chr(pick.choice((pick.randrange(32, 127), pick.randrange(1, 0xD7FF)))) for _ in range(pick.randrange(40)))
+        return "".join(chr(pick.choice((pick.randrange(32, 127), pick.randrange(1, 0xD7FF))))
+                       for _ in range(pick.randrange(40)))
 
     def _number(self):
         pick = self.random
-        return pick.choice(NUMBERS) if pick.random() < 0.7 else str(pick.randrange(-2**pick.randrange(1, 64), 2**pick.randrange(1, 64)))
+        if pick.random() < 0.7:
+            return pick.choice(NUMBERS)
+        most = 2**pick.randrange(1, 64)
+        return str(pick.randrange(-most, most))
 
     def _body(self, body):
         pick = self.random
@@ -165,7 +177,8 @@ class Requests:
         if kind < 0.2:
             return pick.randbytes(pick.choice((1, 4, 20, 91, 500, 5000)))
         if kind < 0.25:
-            return pick.choice((b"[" * 20_000, b'{"a":' * 20_000, b"{" + b'"k":1,' * 5000, b"null", b"[]", b"{}", b'""', b"0"))
+            return pick.choice((b"[" * 20_000, b'{"a":' * 20_000, b"{" + b'"k":1,' * 5000, b"null", b"[]", b"{}", b'""',
+                                b"0"))
         if kind < 0.253:
             return pick.randbytes(1 << 10) * pick.choice((512, 4096, 5000))
         try:

@@ -12,6 +12,7 @@ from conformance_suite import frame
 from .requests import Requests
 
 WINDOW = 16
+WINDOW_BYTES = 1 << 20
 # Java's broker asks a client on behalf of an operator for 10 s.
 ANSWER_LIMIT_S = 20
 LAST = 40
@@ -45,21 +46,24 @@ class Stranger:
             while True:
                 now = time.monotonic()
                 more = self.sent < count and now < until
-                if not more and not out and not any(not request.held for request, _ in pending.values()):
+                owed = sum(not request.held for request, _ in pending.values())
+                if not more and not out and not owed:
                     self.unanswered = len(pending)
                     return
-                while more and not out and sum(not request.held for request, _ in pending.values()) < WINDOW:
+                while more and len(out) < WINDOW_BYTES and owed < WINDOW:
                     self.sent += 1
                     request = self.requests.next(self.sent)
                     self.last.append(request)
                     self.codes[request.code] += 1
                     if not request.one_way:
                         pending[self.sent] = request, now + ANSWER_LIMIT_S
+                        owed += not request.held
                     out += request.wire
                     more = self.sent < count
                 overdue = [request for request, deadline in pending.values() if deadline < now and not request.held]
                 if overdue:
-                    raise Fault(f"no answer in {ANSWER_LIMIT_S} s to: {overdue[0].text}\n{overdue[0].wire[:2000].hex()}")
+                    raise Fault(f"no answer in {ANSWER_LIMIT_S} s to: {overdue[0].text}\n"
+                                f"{overdue[0].wire[:2000].hex()}")
                 if out and now - progressed > ANSWER_LIMIT_S:
                     raise Fault(f"the server does not read for {ANSWER_LIMIT_S} s")
                 readable, writable, _ = select.select([connection], [connection] if out else [], [], 0.1)
@@ -93,8 +97,8 @@ class Stranger:
                     out += frame.encode(code, header["opaque"], fields, body, flag=frame.RESPONSE)
                 continue
             if header["opaque"] not in pending:
-                asked = [request for request in self.last if request.one_way]
-                raise Fault(f"an answer nobody waits for: {header}; one-way requests before: {[each.text for each in asked]}")
+                asked = [request.text for request in self.last if request.one_way]
+                raise Fault(f"an answer nobody waits for: {header}; one-way requests before: {asked}")
             request, _ = pending.pop(header["opaque"])
             if header["code"] == 0:
                 self.succeeded.add(request.code)

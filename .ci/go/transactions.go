@@ -56,7 +56,8 @@ func transactions(namesrv primitive.NsResolver, topic string) {
 	check("a committed message arrives", strings.Contains(found.keys(), "commit"), found.keys())
 	found.await(2)
 	time.Sleep(3 * time.Second)
-	check("checked back, then committed; nothing that was rolled back", found.keys() == "commit unknown-commit", found.keys())
+	check("checked back, then committed; nothing that was rolled back", found.keys() == "commit unknown-commit",
+		found.keys())
 	decisions.Lock()
 	defer decisions.Unlock()
 	asked := strings.Join(decisions.asked, " ")

@@ -1,5 +1,5 @@
-// ali-ons: sends to a topic that exists and consumes from it. Arguments: name server, topic, and `languages` to exchange
-// compressed bodies with the other clients.
+// ali-ons: sends to a topic that exists and consumes from it. Arguments: name server, topic, and `languages` to
+// exchange compressed bodies with the other clients.
 'use strict';
 
 const { Consumer, Producer, Message } = require('ali-ons');
@@ -103,7 +103,8 @@ async function main() {
   check('bodies are intact', bodies.size === COUNT && wrong.length === 0, wrong);
   const others = await tagsAndDelay(producer);
   // It may complain about the sockets that it closes itself; the checks are done.
-  await Promise.race([ Promise.allSettled([ consumer.close(), ...others.map(each => each.close()), producer.close() ]), until(() => false, 5000) ]);
+  const closed = Promise.allSettled([ consumer, ...others, producer ].map(each => each.close()));
+  await Promise.race([ closed, until(() => false, 5000) ]);
 }
 
 (part === 'languages' ? languages() : main())

@@ -114,9 +114,8 @@ def started(namesrv, name):
 
 
 def parts(namesrv):
-    """Each part has a topic of its own, which the suite has made: this client does not see one that it created at once."""
+    """Each part has a topic of its own, made by the suite: this client does not see one at once that it created."""
     producer = started(namesrv, "parts")
-    begun = []
     for i in range(6):
         producer.send_sync(message(f"k{i}", "BB" if i % 2 else "Aa", TOPIC + "-tags"))
     for step in range(10):
@@ -127,9 +126,11 @@ def parts(namesrv):
     sent = time.monotonic()
     producer.send_sync(later)
 
-    for name, topic, expression, options in (("tags", "-tags", "BB", {}), ("orderly", "-orderly", "*", {"orderly": True}), ("delay", "-delay", "*", {}),
-                                             ("broadcast", "-broadcast", "*", {"message_model": MessageModel.BROADCASTING})):
-        begun.append(receive(namesrv, name, TOPIC + topic, expression, **options))
+    begun = []
+    broadcasting = {"message_model": MessageModel.BROADCASTING}
+    for name, expression, options in (("tags", "BB", {}), ("orderly", "*", {"orderly": True}), ("delay", "*", {}),
+                                      ("broadcast", "*", broadcasting)):
+        begun.append(receive(namesrv, name, f"{TOPIC}-{name}", expression, **options))
     tags, ordered, delayed, broadcast = [arrived for _, arrived, _ in begun]
     # A member of a broadcast begins at the end, which it looks up some time after its start.
     until(lambda: producer.send_sync(message("probe", "TagA", TOPIC + "-broadcast")) and broadcast)

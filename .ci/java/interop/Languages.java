@@ -13,7 +13,8 @@ import org.apache.rocketmq.common.message.MessageExt;
 
 /** Sends one compressed body and reads those of the clients in other languages, which do the same. */
 final class Languages {
-    private static final List<String> CLIENTS = List.of("ali-ons", "cpp-wheel", "go-client", "java-5.3.3", "rust-client");
+    private static final List<String> CLIENTS = List.of("ali-ons", "cpp-wheel", "go-client", "java-5.3.3",
+        "rust-client");
 
     public static void main(String[] args) {
         Session.run(args, session -> {

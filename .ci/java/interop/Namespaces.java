@@ -27,7 +27,8 @@ final class Namespaces {
                 && !two.again.isEmpty());
             for (Space space : List.of(one, two)) {
                 session.checkEquals("namespace " + space.name + ": its messages and no others", space.sent, space.keys);
-                session.checkEquals("namespace " + space.name + ": topics are shown without it", Set.of(topic), space.topics);
+                session.checkEquals("namespace " + space.name + ": topics are shown without it", Set.of(topic),
+                    space.topics);
                 session.checkEquals("namespace " + space.name + ": a failed message comes again",
                     List.of(space.name + 3), space.again);
             }

@@ -30,7 +30,8 @@ final class Query {
             }
 
             session.await(20_000, () -> find(producer, topic, "shared", 32, before).size() == 5);
-            session.checkEquals("by key: one message", List.of("order-7"), find(producer, topic, "order-7", 32, before));
+            session.checkEquals("by key: one message", List.of("order-7"),
+                find(producer, topic, "order-7", 32, before));
             session.checkEquals("by key: all messages of it", 5, find(producer, topic, "shared", 32, before).size());
             session.check("by key: not more than asked for", find(producer, topic, "shared", 3, before).size() <= 3,
                 find(producer, topic, "shared", 3, before));
@@ -40,7 +41,8 @@ final class Query {
                 find(producer, topic, "beta", 32, before));
             session.checkEquals("by key: of one hash, the right one", List.of("keyBB"),
                 find(producer, topic, "keyBB", 32, before));
-            session.checkEquals("by key: nothing of an unknown key", List.of(), find(producer, topic, "nobody", 32, before));
+            session.checkEquals("by key: nothing of an unknown key", List.of(),
+                find(producer, topic, "nobody", 32, before));
             session.checkEquals("by key: nothing of another time", List.of(),
                 find(producer, topic, "order-7", 32, before - 7_200_000, before - 3_600_000));
 
@@ -64,8 +66,8 @@ final class Query {
         return find(producer, topic, key, most, begin, System.currentTimeMillis() + 60_000);
     }
 
-    private static List<String> find(DefaultMQProducer producer, String topic, String key, int most, long begin, long end)
-        throws Exception {
+    private static List<String> find(DefaultMQProducer producer, String topic, String key, int most, long begin,
+        long end) throws Exception {
         try {
             QueryResult result = producer.queryMessage(topic, key, most, begin, end);
             return result.getMessageList().stream().map(MessageExt::getKeys).toList();

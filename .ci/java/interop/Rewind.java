@@ -23,7 +23,8 @@ final class Rewind {
 
             String told = Session.admin("resetOffsetByTime", "-g", session.group("rewind"), "-t", topic,
                 "-s", String.valueOf(middle), "-f", "true");
-            session.check("rewind: the tool names each queue", told.split("broker-a", -1).length > 4, told.replace("\n", " / "));
+            session.check("rewind: the tool names each queue", told.split("broker-a", -1).length > 4,
+                told.replace("\n", " / "));
             Set<String> again = consume(session, topic, 8);
             session.check("rewind: an offline group sees again what came after the time", again.size() == 8
                 && again.stream().allMatch(key -> key.startsWith("young")), again);

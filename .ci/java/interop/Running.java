@@ -58,7 +58,8 @@ final class Running {
             arrived.clear();
             String told = Session.admin("resetOffsetByTime", "-g", group, "-t", topic, "-s", String.valueOf(middle),
                 "-f", "true");
-            session.check("the tool names each queue that is set back", told.split("broker-a", -1).length > 4, line(told));
+            session.check("the tool names each queue that is set back", told.split("broker-a", -1).length > 4,
+                line(told));
             session.await(60_000, () -> Set.copyOf(arrived).size() >= 8);
             Thread.sleep(1000);
             session.check("a running group is set back to a time", Set.copyOf(arrived).size() == 8

@@ -50,8 +50,8 @@ final class Shapes {
             }
             session.check("batch: each has its own body, tag, property and place", whole, all);
             MessageExt big = all.get("long");
-            session.check("compressed: the body comes back whole", big != null && text.equals(new String(big.getBody())),
-                big);
+            session.check("compressed: the body comes back whole",
+                big != null && text.equals(new String(big.getBody())), big);
             session.check("compressed: it travelled and is stored small",
                 big != null && big.getStoreSize() < text.length() / 10, big);
 

@@ -63,7 +63,8 @@ final class Sql92 {
             Set<String> expected = keys(i -> i < 10);
             expected.add("probe");
             session.checkEquals("SQL92: the first broadcasting member gets what matches", expected, new TreeSet<>(one));
-            session.checkEquals("SQL92: the second broadcasting member gets what matches", expected, new TreeSet<>(two));
+            session.checkEquals("SQL92: the second broadcasting member gets what matches", expected,
+                new TreeSet<>(two));
             bad(session, topic);
         });
     }
@@ -171,8 +172,8 @@ final class Sql92 {
     }
 
     /** What a pull throws. It learns with its second heartbeat what the broker can do, and refuses to ask before. */
-    private static String refusal(Session session, DefaultMQPullConsumer consumer, MessageQueue queue, String expression)
-        throws Exception {
+    private static String refusal(Session session, DefaultMQPullConsumer consumer, MessageQueue queue,
+        String expression) throws Exception {
         consumer.fetchSubscribeMessageQueues(queue.getTopic());
         String[] refusal = {""};
         session.await(40_000, () -> {

@@ -57,8 +57,8 @@ final class Trace {
             });
             String all = String.join("", traces);
             session.check("the trace of the send is stored", all.contains("Pub") && all.contains(topic), traces);
-            session.check("the trace of the consumption is stored", all.contains("SubBefore") && all.contains("SubAfter")
-                && all.contains(session.group("trace")), traces);
+            session.check("the trace of the consumption is stored", all.contains("SubBefore")
+                && all.contains("SubAfter") && all.contains(session.group("trace")), traces);
 
             String[] told = {""};
             session.await(40_000, () -> {

@@ -36,8 +36,8 @@ final class Transactions {
             DefaultMQPushConsumer consumer = session.pushConsumer("transaction", "transaction");
             consumer.subscribe(topic, "*");
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
-                messages.forEach(message -> arrived.computeIfAbsent(message.getKeys(), key -> new CopyOnWriteArrayList<>())
-                    .add(message));
+                messages.forEach(message -> arrived
+                    .computeIfAbsent(message.getKeys(), key -> new CopyOnWriteArrayList<>()).add(message));
                 return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
             });
             consumer.start();
@@ -116,7 +116,8 @@ final class Transactions {
         return producer;
     }
 
-    private static void send(Session session, TransactionMQProducer producer, String topic, String key) throws Exception {
+    private static void send(Session session, TransactionMQProducer producer, String topic, String key)
+        throws Exception {
         Message message = Session.message(topic, "TagT", key);
         message.putUserProperty("user", "value");
         TransactionSendResult result = producer.sendMessageInTransaction(message, null);

@@ -21,7 +21,8 @@ final class Pop {
             producer.send(Session.message(topic, "good", "first"));
             session.awaitRoute(producer, topic);
             String told = Session.admin("updateSubGroup", "-c", "DefaultCluster", "-g", group)
-                + Session.admin("setConsumeMode", "-c", "DefaultCluster", "-t", topic, "-g", group, "-m", "POP", "-q", "4");
+                + Session.admin("setConsumeMode", "-c", "DefaultCluster", "-t", topic, "-g", group, "-m", "POP", "-q",
+                    "4");
             session.check("the group is set to POP", told.contains("success"), told.replace("\n", " / "));
 
             Member one = new Member(session, topic, "pop-1");
