@@ -44,8 +44,29 @@ func main() {
 	rlog.SetLogLevel("error")
 	namesrv := primitive.NewPassthroughResolver([]string{os.Args[1]})
 	topic := os.Args[2]
-	expected := produce(namesrv, topic)
-	consume(namesrv, topic, expected)
+	feature := "exchange"
+	if len(os.Args) > 3 {
+		feature = os.Args[3]
+	}
+	switch feature {
+	case "exchange":
+		consume(namesrv, topic, produce(namesrv, topic))
+		var open sync.WaitGroup
+		for _, each := range []func(primitive.NsResolver, string){
+			tags, sql92, delay, deadLetters, orderly, broadcast, namespace,
+		} {
+			open.Add(1)
+			go func(tell func(primitive.NsResolver, string)) {
+				defer open.Done()
+				tell(namesrv, topic)
+			}(each)
+		}
+		open.Wait()
+	case "languages":
+		languages(namesrv, topic)
+	case "transactions":
+		transactions(namesrv, topic)
+	}
 	if failed {
 		os.Exit(1)
 	}

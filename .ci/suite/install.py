@@ -47,6 +47,8 @@ class Cache:
         jars = self.java_jars("client", version)
         target = self.root / "java" / f"programs-{version}"
         sources = sorted((HERE / "java/interop").glob("*.java"))
+        if not version.startswith("4."):
+            sources += sorted((HERE / "java/interop5").glob("*.java"))
         self._step(target, sources, lambda: self._call(
             ["javac", "-nowarn", "-encoding", "UTF-8", "-cp", jars, "-d", target, *sources]))
         return f"{target}:{jars}"
@@ -95,7 +97,7 @@ class Cache:
 
     def go_program(self):
         target = self.root / "go-program"
-        sources = [HERE / "go" / name for name in ("go.mod", "go.sum", "main.go")]
+        sources = [HERE / "go" / name for name in ("go.mod", "go.sum")] + sorted((HERE / "go").glob("*.go"))
         env = dict(os.environ, GOMODCACHE=str(self.root / "go/mod"), GOCACHE=str(self.root / "go/build"),
                    GOFLAGS="-modcacherw")
         self._step(target, sources, lambda: self._call(

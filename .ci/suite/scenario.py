@@ -1,4 +1,4 @@
-"""The scenarios: which program, with which client, under which time limit.
+"""The scenarios: which program, with which client, under which time limit, and which features it shows to work.
 
 A program prints `PASS what` or `FAIL what: why` for each of its checks; other lines are only logged.
 """
@@ -6,17 +6,21 @@ A program prints `PASS what` or `FAIL what: why` for each of its checks; other l
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import process
+from . import features, process
 from .install import HERE, JAVA_CLIENTS, JAVA_TOOLS
+from .server import create_topic, route_known
 
 # Seconds for one scenario of a Java client. A client that misses a notice looks again after 20 or 30 s.
 JAVA_LIMIT_S = 150
-JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance", "Transaction")
-# What only 5.x clients know.
-JAVA_5 = ("Timer",)
+JAVA = ("Send", "Push", "Retry", "Orderly", "Broadcast", "Pull", "LitePull", "Delay", "Rebalance", "Sql92",
+         "RetryOrderly", "OrderlyRebalance", "FromWhere", "Shapes", "Namespaces", "Rewind", "Transactions",
+         "Requests", "Trace", "Query", "Running")
+# Sources that need the API of 5.x.
+JAVA_5 = ("Timers", "Pop")
 # The 5.x client with the binary header instead of JSON.
 JAVA_BINARY = ("Send", "Push", "Retry", "Pull")
 
@@ -40,6 +44,11 @@ class Verdict:
             self.failed.append("checks something: no check was printed")
         return self
 
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        return self
+
 
 @dataclass
 class Scenario:
@@ -50,7 +59,10 @@ class Scenario:
     alone: bool = False
 
     def run(self, bench):
-        return self.tell(bench, self)
+        verdict = self.tell(bench, self)
+        if not verdict.failed:
+            verdict.failed += features.missing(self.name, verdict.passed)
+        return verdict
 
 
 @dataclass
@@ -81,16 +93,47 @@ class Bench:
         return self.home(name) / "output.log"
 
     def check(self, scenario, command, env=None, on_line=None):
+        """Runs a program of checks. A line `ADMIN word<tab>word` of it is a command for the admin tool: it gets back
+        the number of lines, then the lines."""
+        def answer(program, line):
+            if line.startswith("ADMIN "):
+                words = line[6:].split("\t")
+                _, output = process.run(["sh", "-c", '"$@" 2>&1', "sh",
+                                         *self.admin(scenario.name, *words, "-n", self.server.namesrv)],
+                                        self.log(scenario.name), 60)
+                program.stdin.write("\n".join([str(len(output)), *output]) + "\n")
+                program.stdin.flush()
+            elif on_line:
+                on_line(program, line)
+
         status, lines = process.run(command, self.log(scenario.name), scenario.limit_s,
-                                    env=dict(os.environ, **(env or {})), cwd=self.home(scenario.name), on_line=on_line)
+                                    env=dict(os.environ, **(env or {})), cwd=self.home(scenario.name), on_line=answer)
         return Verdict().read(status, lines, scenario.limit_s)
 
-    def create_topic(self, scenario, topic):
-        """For clients that never create one by sending."""
-        status, lines = process.run(
-            self.admin(scenario.name, "updateTopic", "-n", self.server.namesrv, "-c", "DefaultCluster", "-t", topic,
-                       "-r", "4", "-w", "4"), self.log(scenario.name), 60)
-        return status == 0 and any("success" in line for line in lines)
+    def node(self, scenario, *arguments):
+        return self.check(scenario, ["node", HERE / "node/exchange.js", self.server.namesrv, *arguments],
+                          env={"NODE_PATH": str(self.cache.node_project()), "HOME": str(self.home(scenario.name))})
+
+    def wheel(self, scenario, *arguments):
+        return self._native(scenario, self.cache.python(), HERE / "python/exchange.py", self.server.namesrv, *arguments)
+
+    def go(self, scenario, *arguments):
+        return self._native(scenario, self.cache.go_program(), self.server.namesrv, *arguments)
+
+    def rust(self, scenario, *arguments):
+        return self._native(scenario, self.cache.rust_program(), self.server.namesrv, *arguments)
+
+    def _native(self, scenario, *command):
+        return self.check(scenario, command, env={"HOME": str(self.home(scenario.name))})
+
+    def create_topic(self, topic):
+        """For clients that never create one by sending, known to the name server when this is true."""
+        deadline = time.monotonic() + 20
+        while not (create_topic(self.server.broker_port, topic) and route_known(self.server.namesrv_port, topic)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
 
 
 def all_scenarios():
@@ -99,8 +142,6 @@ def all_scenarios():
         found += [_java(version, main) for main in JAVA]
     found += [_java("5.3.3", main) for main in JAVA_5]
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
-    # A requester of 5.3.3 gives up when its request is sent, unless the reply was faster.
-    found.append(_java("4.9.8", "RequestReply"))
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
     found.append(Scenario("mqadmin", 180, _mqadmin))
@@ -108,6 +149,8 @@ def all_scenarios():
     found.append(Scenario("cpp-wheel", 180, _wheel))
     found.append(Scenario("go-client", 180, _go))
     found.append(Scenario("rust-client", 180, _rust))
+    found.append(Scenario("languages", 120, _languages))
+    found.append(Scenario("go-client transactions", 120, _go_part("transactions")))
     for version in JAVA_CLIENTS:
         found += [Scenario(f"java-{version} {main}", 180, _survive(version, main), alone=True)
                   for main in ("Survive", "TransactionSurvive")]
@@ -194,30 +237,51 @@ def _mqadmin(bench, scenario):
                                   *bench.admin(scenario.name)])
 
 
+# Topics next to the first one, for clients that never create one by sending.
+GO_TOPICS = ("", "-tags", "-sql92", "-delay", "-dead", "-orderly", "-broadcast", "-space")
+CPP_TOPICS = ("-tags", "-orderly", "-delay", "-broadcast")
+
+
+def _created(bench, *topics):
+    return Verdict(failed=[f"the suite makes {topic}" for topic in topics if not bench.create_topic(topic)])
+
+
 def _node(bench, scenario):
-    created = bench.create_topic(scenario, "node-topic")
-    verdict = bench.check(scenario, ["node", HERE / "node/exchange.js", bench.server.namesrv, "node-topic"],
-                          env={"NODE_PATH": str(bench.cache.node_project()), "HOME": str(bench.home(scenario.name))})
-    (verdict.passed if created else verdict.failed).append("mqadmin creates the topic")
-    return verdict
+    made = _created(bench, "node-topic")
+    return made.add(bench.node(scenario, "node-topic"))
 
 
 def _wheel(bench, scenario):
-    return bench.check(scenario, [bench.cache.python(), HERE / "python/exchange.py", bench.server.namesrv],
-                       env={"HOME": str(bench.home(scenario.name))})
+    made = _created(bench, *("cpp-topic" + each for each in CPP_TOPICS))
+    return made.add(bench.wheel(scenario))
 
 
 def _go(bench, scenario):
-    created = bench.create_topic(scenario, "go-topic")
-    verdict = bench.check(scenario, [bench.cache.go_program(), bench.server.namesrv, "go-topic"],
-                          env={"HOME": str(bench.home(scenario.name))})
-    (verdict.passed if created else verdict.failed).append("mqadmin creates the topic")
-    return verdict
+    made = _created(bench, *("go-topic" + each for each in GO_TOPICS), "go-one%go-topic-space")
+    return made.add(bench.go(scenario, "go-topic"))
+
+
+def _go_part(part):
+    def tell(bench, scenario):
+        made = _created(bench, "go-" + part)
+        return made.add(bench.go(scenario, "go-" + part, part))
+
+    return tell
 
 
 def _rust(bench, scenario):
-    created = bench.create_topic(scenario, "rust-topic")
-    verdict = bench.check(scenario, [bench.cache.rust_program(), bench.server.namesrv, "rust-topic"],
-                          env={"HOME": str(bench.home(scenario.name))})
-    (verdict.passed if created else verdict.failed).append("mqadmin creates the topic")
+    made = _created(bench, "rust-topic")
+    return made.add(bench.rust(scenario, "rust-topic"))
+
+
+def _languages(bench, scenario):
+    """Five clients on one topic at a time: each sends one message and reads the messages of all."""
+    verdict = _created(bench, "languages")
+    java = bench.java("5.3.3", "Languages", scenario.name) + ["java-533"]
+    programs = (lambda: bench.check(scenario, java), lambda: bench.node(scenario, "languages", "languages"),
+                lambda: bench.wheel(scenario, "languages"), lambda: bench.go(scenario, "languages", "languages"),
+                lambda: bench.rust(scenario, "languages", "languages"))
+    with ThreadPoolExecutor(len(programs)) as pool:
+        for each in [pool.submit(program) for program in programs]:
+            verdict.add(each.result())
     return verdict

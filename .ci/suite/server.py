@@ -23,7 +23,11 @@ flushDiskType = ASYNC_FLUSH
 autoCreateTopicEnable = true
 defaultTopicQueueNums = 4
 mappedFileSizeCommitLog = 67108864
+enablePropertyFilter = true
+transactionTimeOut = 6000
+transactionCheckInterval = 5000
 recallMessageEnable = true
+traceTopicEnable = true
 """
 
 
@@ -92,7 +96,7 @@ class Server:
             started = process.start(command, log, env=env, cwd=self.directory)
         self.processes.append(started)
         deadline = time.monotonic() + START_LIMIT_S
-        while says not in log_path.read_text(errors="replace")[skip:]:
+        while says.encode() not in log_path.read_bytes()[skip:]:
             if started.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-20:])
                 self.stop()
@@ -148,10 +152,18 @@ class Java(Server):
 
 
 def route_known(port, topic):
-    """Asks a name server for a route, in one JSON frame of the remoting protocol."""
-    get_route = 105
-    header = json.dumps({"code": get_route, "language": "OTHER", "version": 0, "opaque": 1, "flag": 0,
-                         "extFields": {"topic": topic}}).encode()
+    return succeeds(port, 105, {"topic": topic})
+
+
+def create_topic(port, topic):
+    return succeeds(port, 17, {"topic": topic, "defaultTopic": "TBW102", "readQueueNums": "4", "writeQueueNums": "4",
+                               "perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false"})
+
+
+def succeeds(port, code, fields):
+    """Sends one request in one JSON frame of the remoting protocol."""
+    header = json.dumps({"code": code, "language": "OTHER", "version": 0, "opaque": 1, "flag": 0,
+                         "extFields": fields}).encode()
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as connection:
             connection.sendall(struct.pack(">II", 4 + len(header), len(header)) + header)

@@ -1,5 +1,7 @@
 package interop;
 
+import java.util.HashMap;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
@@ -9,6 +11,8 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 
 /** Broadcasting: every member of the group gets every message sent after its start. */
 final class Broadcast {
+    private static final Map<String, DefaultMQPushConsumer> members = new HashMap<>();
+
     public static void main(String[] args) {
         Session.run(args, session -> {
             String topic = session.topic("Broadcast");
@@ -31,7 +35,21 @@ final class Broadcast {
             session.await(60_000, () -> later(one) == 100 && later(two) == 100);
             session.checkEquals("the first member gets all", 100L, later(one));
             session.checkEquals("the second member gets all", 100L, later(two));
+            comesBack(session, producer, topic);
         });
+    }
+
+    /** Its offsets are in a file of the client's own, under the name of the instance. */
+    private static void comesBack(Session session, DefaultMQProducer producer, String topic) throws Exception {
+        members.get("broadcast-2").shutdown();
+        for (int i = 0; i < 10; i++) {
+            producer.send(Session.message(topic, "TagA", "away" + i));
+        }
+        Set<String> again = member(session, topic, "broadcast-2");
+        session.await(60_000, () -> again.size() >= 10);
+        Thread.sleep(300);
+        session.check("a member that was away goes on where it stopped", again.size() == 10
+            && again.stream().allMatch(key -> key.startsWith("away")), again);
     }
 
     private static long later(Set<String> keys) {
@@ -48,6 +66,7 @@ final class Broadcast {
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
+        members.put(instance, consumer);
         return keys;
     }
 }

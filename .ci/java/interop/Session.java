@@ -1,5 +1,8 @@
 package interop;
 
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -108,6 +111,7 @@ final class Session {
         DefaultMQProducer producer = new DefaultMQProducer(group(name) + "_producer");
         producer.setNamesrvAddr(namesrv);
         producer.setInstanceName(name);
+        producer.setHeartbeatBrokerInterval(1000);
         producer.start();
         open.add(producer::shutdown);
         return producer;
@@ -128,6 +132,8 @@ final class Session {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group(name));
         consumer.setNamesrvAddr(namesrv);
         consumer.setInstanceName(instance);
+        // The client learns by heartbeats what the broker can do, which it waits 30 s for by itself.
+        consumer.setHeartbeatBrokerInterval(1000);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         open.add(consumer::shutdown);
         return consumer;
@@ -137,6 +143,7 @@ final class Session {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(group(name));
         consumer.setNamesrvAddr(namesrv);
         consumer.setInstanceName(name + "_pull");
+        consumer.setHeartbeatBrokerInterval(1000);
         consumer.start();
         open.add(consumer::shutdown);
         return consumer;
@@ -148,6 +155,7 @@ final class Session {
         consumer.setInstanceName(instance);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setPollTimeoutMillis(500);
+        consumer.setHeartbeatBrokerInterval(1000);
         open.add(consumer::shutdown);
         return consumer;
     }
@@ -160,6 +168,25 @@ final class Session {
                 method.invoke(consumer, Enum.valueOf((Class) method.getParameterTypes()[0], "BROADCASTING"));
             }
         }
+    }
+
+    /** Closed with the session, as what the other methods give is. */
+    <T extends AutoCloseable> T closing(T client) {
+        open.add(client);
+        return client;
+    }
+
+    private static final BufferedReader ANSWERS = new BufferedReader(new InputStreamReader(System.in));
+
+    /** Lets the suite run one command of the admin tool, which has a class path of its own. Gives its output. */
+    static synchronized String admin(String... words) throws IOException {
+        System.out.println("ADMIN " + String.join("\t", words));
+        System.out.flush();
+        StringBuilder output = new StringBuilder();
+        for (int lines = Integer.parseInt(ANSWERS.readLine()); lines > 0; lines--) {
+            output.append(ANSWERS.readLine()).append('\n');
+        }
+        return output.toString();
     }
 
     static Message message(String topic, String tag, String key) {
