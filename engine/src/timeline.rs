@@ -143,7 +143,7 @@ impl<E: Env> State<E> {
     }
 
     /// Entries with smaller keys are done.
-    fn from_key(&self) -> i64 {
+    fn wanted_from(&self) -> i64 {
         self.taken.first().map_or(self.taken_to, |entry| entry.key.min(self.taken_to))
     }
 }
@@ -174,7 +174,7 @@ impl<E: Env> Timeline<E> {
                         state.taken_to = found.taken_to;
                         TimelineStart::Resumed { next_offset: found.next_offset, notes: found.notes }
                     }
-                    None => TimelineStart::Lost { from_key: found.from_key() },
+                    None => TimelineStart::Lost { from_key: found.wanted_from() },
                 }
             }
         };
@@ -349,7 +349,7 @@ impl<E: Env> Timeline<E> {
     /// entries were done.
     pub fn reset(&self) -> i64 {
         let state = &mut *self.state.borrow_mut();
-        let from_key = state.from_key();
+        let from_key = state.wanted_from();
         let runs = std::mem::take(&mut state.runs);
         state.unnamed.extend(runs.iter().filter(|run| !run.is_in_memory()).map(|run| run.number));
         state.set.clear();

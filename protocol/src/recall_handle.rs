@@ -48,8 +48,8 @@ fn to_base64(bytes: &[u8]) -> String {
 /// The padding may be missing, as for Java.
 fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let digits = match text {
-        [digits @ .., b'=', b'='] if text.len() % 4 == 0 => digits,
-        [digits @ .., b'='] if text.len() % 4 == 0 => digits,
+        [digits @ .., b'=', b'='] if text.len().is_multiple_of(4) => digits,
+        [digits @ .., b'='] if text.len().is_multiple_of(4) => digits,
         digits => digits,
     };
     let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);

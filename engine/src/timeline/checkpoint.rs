@@ -111,7 +111,7 @@ impl Checkpoint {
     }
 
     /// No entry with a smaller key is wanted still, but for those that came late and are among `entries`.
-    pub fn from_key(&self) -> i64 {
+    pub fn wanted_from(&self) -> i64 {
         self.entries.iter().map(|entry| entry.key).fold(self.taken_to, i64::min)
     }
 }
