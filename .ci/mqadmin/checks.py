@@ -72,6 +72,26 @@ check("brokerStatus shows what dashboards read", mqadmin("brokerStatus", "-b", B
       r"^brokerVersionDesc\s+:\s+V5_3_3", r"^putTps\s+:\s+[\d.]+", r"^getTotalTps\s+:", r"^runtime\s+:",
       r"^msgPutTotalTodayNow\s+:\s+[1-9]\d*", r"^commitLogDiskRatio\s+:", r"^bootTimestamp\s+:\s+\d{13}",
       r"^sendThreadPoolQueueSize\s+:\s+\d+")
+check("updateBrokerConfig changes the running broker",
+      mqadmin("updateBrokerConfig", "-b", BROKER, "-k", "shortPollingTimeMills", "-v", "999"),
+      rf"update broker config success, {BROKER}")
+check("getBrokerConfig shows the change", mqadmin("getBrokerConfig", "-b", BROKER), rf"=+{BROKER}=+",
+      r"^shortPollingTimeMills\s+=\s+999$", r"^brokerName\s+=\s+broker-a$")
+check("updateBrokerConfig keeps off what is black-listed",
+      mqadmin("updateBrokerConfig", "-b", BROKER, "-k", "brokerConfigPath", "-v", "/x"), r"CODE: 16")
+check("queryCq shows the index of a queue", mqadmin("queryCq", "-t", EXCHANGE_TOPIC, "-q", "0", "-i", "0", "-c", "1", "-b", BROKER),
+      r"physicOffset=\d+, physicSize=\d+, tagsCode=")
+check("brokerConsumeStats shows offsets of all groups", mqadmin("brokerConsumeStats", "-b", BROKER),
+      rf"^{EXCHANGE_TOPIC}\s+{EXCHANGE_GROUP}\s+broker-a\s+0\s+\d+", r"Diff Total: \d+")
+check_eventually("statsAll shows what went through a topic", ["statsAll", "-t", EXCHANGE_TOPIC],
+                 rf"^{EXCHANGE_TOPIC}\s+{EXCHANGE_GROUP}\s+0\s+[\d.]+\s+[\d.]+\s+\d+\s+\d+")
+check("resetOffsetByTime sends an offline group back",
+      mqadmin("resetOffsetByTime", "-g", EXCHANGE_GROUP, "-t", EXCHANGE_TOPIC, "-s", "0"),
+      r"#brokerName\s+#queueId\s+#offset", r"^broker-a\s+0\s+0\s*$")
+check_eventually("consumerProgress shows that it is back", ["consumerProgress", "-g", EXCHANGE_GROUP],
+                 r"Consume Diff Total: 10")
+for command in ("cleanExpiredCQ", "cleanUnusedTopic", "deleteExpiredCommitLog"):
+    check(f"{command} succeeds", mqadmin(command, "-b", BROKER), r"^success")
 check("deleteTopic removes the topic", mqadmin("deleteTopic", "-c", "DefaultCluster", "-t", TOPIC),
       rf"delete topic \[{TOPIC}\] from cluster \[DefaultCluster\] success",
       rf"delete topic \[{TOPIC}\] from NameServer success")

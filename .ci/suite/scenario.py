@@ -144,7 +144,7 @@ def all_scenarios():
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
-    found.append(Scenario("mqadmin", 180, _mqadmin))
+    found.append(Scenario("mqadmin", 300, _mqadmin))
     found.append(Scenario("ali-ons", 180, _node))
     found.append(Scenario("cpp-wheel", 180, _wheel))
     found.append(Scenario("go-client", 180, _go))

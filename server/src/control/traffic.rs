@@ -39,7 +39,10 @@ struct Note {
 /// Oldest first.
 #[derive(Default)]
 struct Series {
+    /// Empty while nothing goes through.
     windows: [VecDeque<Note>; 3],
+    /// What had been counted when the windows were empty last.
+    before: Count,
 }
 
 /// A topic, and a group for what that group got of it.
@@ -77,8 +80,7 @@ impl Traffic {
                 sum.calls += count.calls;
             }
         }
-        // What is gone, or silent for a day, makes room.
-        self.series.retain(|key, series| sums.contains_key(key) && !series.is_idle());
+        self.series.retain(|key, _| sums.contains_key(key));
         for (key, count) in sums {
             let is_known = self.series.contains_key(&key);
             if is_known || (count.messages > 0 && self.series.len() < TRAFFIC_MAX) {
@@ -96,16 +98,23 @@ impl Traffic {
 
 impl Series {
     fn note(&mut self, note: Note, number: u64) {
-        let last = self.windows[0].back().map(|last| last.count);
-        if last.is_some_and(|last| note.count.messages < last.messages) {
+        let last = self.windows[0].back().map_or(self.before, |last| last.count);
+        if note.count.messages < last.messages {
             // A topic of the same name began anew.
             *self = Self::default();
+        }
+        if self.windows[0].is_empty() && note.count == self.before {
+            return;
+        }
+        if self.is_idle() {
+            *self = Self { before: last, ..Self::default() };
+            return self.note(note, number);
         }
         for (notes, (every, kept)) in self.windows.iter_mut().zip(WINDOWS) {
             if notes.is_empty() {
                 // Nothing was counted a note ago, or somebody would have noted it.
                 let at_ms = note.at_ms - NOTE_SECONDS as i64 * 1000;
-                notes.push_back(Note { at_ms, count: Count::default() });
+                notes.push_back(Note { at_ms, count: self.before });
             }
             if number.is_multiple_of(every) {
                 notes.push_back(note);
@@ -176,12 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_day_makes_room() {
+    fn after_a_silent_day_nothing_is_told_until_something_comes() {
         let mut traffic = Traffic::default();
         let day = 26 * 360;
         for note in 0..day {
             traffic.note(row(5), note * 10_000);
         }
         assert_eq!(messages(&traffic, Window::Minute), None);
+        traffic.note(row(7), day * 10_000);
+        assert_eq!(messages(&traffic, Window::Day), Some(2), "not what was counted before the silence");
     }
 }
