@@ -25,6 +25,7 @@ use crate::shard::Shard;
 pub mod offsets;
 pub mod pull;
 pub mod queries;
+pub mod query;
 pub mod send;
 pub mod send_back;
 pub mod view;
@@ -126,6 +127,7 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::GET_MIN_OFFSET => offsets::min(shard, origin, frame),
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(shard, origin, frame),
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
+        RequestCode::QUERY_MESSAGE => query::query(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(shard, origin, frame),
         _ if shard.control.is_full() => Err(Refusal::new(

@@ -33,6 +33,27 @@ pub struct Settings {
     pub delay_levels: Vec<Duration>,
     pub retention: RetentionSettings,
     pub reject_transactions: bool,
+    pub query: QuerySettings,
+    pub light_queues: LightQueueSettings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct LightQueueSettings {
+    /// Light queues exist when they are named.
+    pub is_on: bool,
+    /// Messages go into them.
+    pub dispatches: bool,
+    pub queues_max: usize,
+}
+
+/// Queries by key.
+#[derive(Clone, Copy, Debug)]
+pub struct QuerySettings {
+    /// Whether there is an index of keys.
+    pub index: bool,
+    pub messages_max: usize,
+    /// What a client that looks for a unique key gets, whatever it asks for.
+    pub unique_messages_max: i32,
 }
 
 /// Most bytes and messages of one pull, from memory and from disk.
@@ -98,6 +119,16 @@ impl Settings {
                 force: config.clean_file_forcibly_enable,
             },
             reject_transactions: config.reject_transaction_message,
+            light_queues: LightQueueSettings {
+                is_on: config.enable_lmq,
+                dispatches: config.enable_lmq && config.enable_multi_dispatch,
+                queues_max: config.lmq_max as usize,
+            },
+            query: QuerySettings {
+                index: config.message_index_enable,
+                messages_max: config.query_messages_max as usize,
+                unique_messages_max: config.unique_query_messages_max,
+            },
         }
     }
 }

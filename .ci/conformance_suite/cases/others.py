@@ -10,7 +10,6 @@ SEND = {"a": "senders", "b": "DefaultCluster_REPLY_TOPIC", "c": "TBW102", "d": 4
 LONG_SEND = dict(zip(("producerGroup", "topic", "defaultTopic", "defaultTopicQueueNums", "queueId", "sysFlag", "bornTimestamp",
                       "flag", "properties", "reconsumeTimes"), SEND.values()))
 OTHERS = {
-    "QUERY_MESSAGE": (12, {"topic": "Stored", "key": "k1", "maxNum": 8, "beginTimestamp": 0, "endTimestamp": 2**62}),
     "END_TRANSACTION": (37, {"producerGroup": "senders", "tranStateTableOffset": 0, "commitLogOffset": 10**12,
                              "commitOrRollback": 8, "msgId": "x"}),
     "QUERY_CORRECTION_OFFSET": (308, {"compareGroup": "pullers", "topic": "Work"}),

@@ -8,8 +8,8 @@ use crate::control::names::{
     CHECK_MAX_TIME_TOPIC, HALF_OP_TOPIC, HALF_TOPIC, OFFSET_MOVED_TOPIC, SELF_TEST_TOPIC, topic_name_problem,
 };
 pub use crate::control::names::{
-    DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC as SCHEDULE, dead_letter_topic as dead_letter,
-    retry_topic as retry,
+    DEAD_LETTER_PREFIX, LIGHT_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC as SCHEDULE,
+    dead_letter_topic as dead_letter, retry_topic as retry,
 };
 
 pub const TOPIC_LENGTH_MAX: usize = 127;

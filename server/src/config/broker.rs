@@ -72,6 +72,12 @@ typed! {
         sync_flush_timeout_ms: u64 = "syncFlushTimeout",
         flush_interval_commit_log_ms: u64 = "flushIntervalCommitLog",
         delay_levels: DelayLevels = "messageDelayLevel",
+        message_index_enable: bool = "messageIndexEnable",
+        query_messages_max: u32 = "maxMsgsNumBatch",
+        unique_query_messages_max: i32 = "defaultQueryMaxNum",
+        enable_lmq: bool = "enableLmq",
+        enable_multi_dispatch: bool = "enableMultiDispatch",
+        lmq_max: u32 = "maxLmqConsumeQueueNum",
         flush_delay_offset_interval_ms: u64 = "flushDelayOffsetInterval",
 
         // Retention.

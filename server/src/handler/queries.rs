@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use rmq_engine::QueueOffset;
 
+use super::query;
 use crate::broker::delay_levels;
 use crate::broker::group_commit::Completion;
 use crate::control::link::{QueueRange, ShardAnswer, ShardQuery, ShardStats};
@@ -43,6 +44,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
                 Err(error) => ShardAnswer::Failed(error.to_string()),
             }
         }
+        ShardQuery::ByKey(lookup) => query::look_up(shard, lookup).await,
         ShardQuery::HandOver => {
             shard.hand_over_offsets();
             ShardAnswer::Done
