@@ -23,7 +23,10 @@ use crate::shard::Shard;
 pub fn query(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<Handled, Refusal> {
     let header = QueryMessageHeader::decode(&frame.header.fields)?;
     let settings = &shard.settings.query;
-    let asked = if header.unique_key { settings.unique_messages_max } else { header.messages_max };
+    // Java compares the text.
+    let flag = frame.header.fields.find("_UNIQUE_KEY_QUERY");
+    let is_unique = flag.is_some_and(|flag| text(flag) == "true");
+    let asked = if is_unique { settings.unique_messages_max } else { header.messages_max };
     let Ok(asked) = usize::try_from(asked) else {
         return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, format!("maxNum {asked} is below 0")));
     };
