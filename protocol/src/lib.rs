@@ -10,6 +10,7 @@ mod byte_search;
 mod decimal;
 pub mod fields;
 pub mod frame;
+pub mod glance;
 pub mod header;
 pub mod headers;
 pub mod java_json;

@@ -23,6 +23,7 @@ use crate::net::connection::{Connection, Progress};
 use crate::shard::Shard;
 
 pub mod offsets;
+mod overdue;
 pub mod pull;
 pub mod queries;
 pub mod query;
@@ -54,6 +55,12 @@ pub enum Handled {
 pub fn batch(shard: &Rc<Shard>, connection: &Rc<Connection>, bytes: &[u8]) -> Progress {
     let mut at = 0;
     loop {
+        if let Some(waited_ms) = connection.overdue_ms()
+            && let Some(len) = overdue::refuse(shard, connection, &bytes[at..], waited_ms)
+        {
+            at += len;
+            continue;
+        }
         let (frame, len) = match Frame::decode(&bytes[at..]) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return Progress::Consumed(at),

@@ -1,7 +1,8 @@
-//! The door to glommio's executors and sockets, and the frames that pass through it.
+//! The door to the reactor's tasks and sockets, and the frames that pass through it.
 //!
-//! Nothing of glommio shows in the signatures above this module, so that another runtime can stand here.
+//! Nothing of the reactor shows in the signatures above this module, so that another runtime can stand here.
 
 pub mod connection;
 pub mod executor;
 pub mod listener;
+pub mod standing_queue;

@@ -21,6 +21,8 @@ pub struct Settings {
     /// Sends are refused before this wall-clock time; 0: never.
     pub accept_sends_from_ms: i64,
     pub sync_flush_timeout_ms: u64,
+    /// How long a send may wait before the shard reads it; `None`: for ever.
+    pub send_wait_max_ms: Option<u64>,
     pub idle_connection_ms: u64,
     pub offset_persist_interval_ms: u64,
     pub long_polling: bool,
@@ -92,6 +94,7 @@ impl Settings {
             message_size_max: config.max_message_bytes as usize,
             accept_sends_from_ms: config.start_accept_send_request_ms,
             sync_flush_timeout_ms: config.sync_flush_timeout_ms,
+            send_wait_max_ms: config.fast_failure_enable.then_some(config.wait_in_send_queue_ms),
             idle_connection_ms: u64::from(config.idle_max_seconds) * 1_000,
             offset_persist_interval_ms: config.flush_consumer_offset_interval_ms,
             long_polling: config.long_polling_enable,

@@ -101,6 +101,8 @@ pub struct Counters {
     pub messages_put: Cell<u64>,
     pub bytes_put: Cell<u64>,
     pub put_failed: Cell<u64>,
+    /// Of these, refused because they had waited too long.
+    pub put_overdue: Cell<u64>,
     pub put_bytes_max: Cell<u64>,
     pub put_ms_max: Cell<u64>,
     pub messages_got: Cell<u64>,
@@ -119,6 +121,7 @@ pub fn count(counter: &Cell<u64>, by: u64) {
 pub struct Scratch {
     pub properties: RefCell<Vec<u8>>,
     pub records: RefCell<Vec<u8>>,
+    pub remark: RefCell<String>,
 }
 
 /// What a shard is made of at start.
@@ -505,6 +508,7 @@ impl Shard {
                 Rc::clone(&connection),
                 Rc::new(Frames(Rc::clone(&shard))),
                 Rc::clone(&shard.read_buffer),
+                shard.settings.send_wait_max_ms,
                 move || clock.tick(),
             )
             .await;

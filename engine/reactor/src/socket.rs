@@ -108,6 +108,16 @@ impl Socket {
         }
     }
 
+    /// Bytes that arrived and have not been read.
+    pub fn unread(&self) -> io::Result<usize> {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: the kernel writes one int.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::FIONREAD, &raw mut unread) } == 0 {
+            return Ok(usize::try_from(unread).unwrap_or(0));
+        }
+        Err(io::Error::last_os_error())
+    }
+
     /// Writes as much as the kernel takes, at least a byte.
     pub fn poll_write(&self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         loop {

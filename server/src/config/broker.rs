@@ -48,6 +48,9 @@ typed! {
         trace_topic_enable: bool = "traceTopicEnable",
         msg_trace_topic_name: String = "msgTraceTopicName",
         reject_transaction_message: bool = "rejectTransactionMessage",
+        fast_failure_enable: bool = "brokerFastFailureEnable",
+        /// A send that waited longer is refused with SYSTEM_BUSY.
+        wait_in_send_queue_ms: u64 = "waitTimeMillsInSendQueue",
         start_accept_send_request_ms: i64 = "startAcceptSendRequestTimeStamp",
         notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable",
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout",
@@ -268,6 +271,7 @@ fn settle_ranges(settings: &mut Settings) -> Result<(), ConfigError> {
         "flushDelayOffsetInterval",
         "cleanResourceInterval",
         "shortPollingTimeMills",
+        "waitTimeMillsInSendQueue",
     ] {
         settings.clamp(key, 1, i64::MAX)?;
     }

@@ -17,6 +17,7 @@ use rmq_reactor::Socket;
 use crate::control::link::ConnectionId;
 use crate::limits;
 use crate::mesh::Verdict;
+use crate::net::standing_queue::StandingQueue;
 
 /// What the handler made of a batch of bytes.
 pub enum Progress {
@@ -56,6 +57,8 @@ pub struct Connection {
     /// Requests that the control thread has not answered yet.
     with_control: Cell<u32>,
     last_active_ms: Cell<u64>,
+    /// How long sends have waited unread, when it is too long: they are refused.
+    overdue_ms: Cell<Option<u64>>,
     /// The control thread knows this connection and must hear of its end.
     pub known_to_control: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -77,6 +80,7 @@ impl Connection {
             in_flight: Cell::new(0),
             with_control: Cell::new(0),
             last_active_ms: Cell::new(now_ms),
+            overdue_ms: Cell::new(None),
             known_to_control: Cell::new(false),
             waker: RefCell::new(None),
         })
@@ -202,6 +206,10 @@ impl Connection {
         self.last_active_ms.get()
     }
 
+    pub fn overdue_ms(&self) -> Option<u64> {
+        self.overdue_ms.get()
+    }
+
     fn may_read(&self) -> bool {
         !self.stalled.get()
             && self.in_flight.get() < limits::REQUESTS_IN_FLIGHT_MAX
@@ -226,17 +234,21 @@ pub enum End {
     Failed(io::Error),
 }
 
-/// Reads the socket until it ends. `scratch` is the shard's one read buffer, borrowed only within a poll.
+/// Reads the socket until it ends. `scratch` is the shard's one read buffer, borrowed only within a poll; a send may
+/// wait unread for `wait_max_ms`.
 pub async fn serve(
     socket: OwnedFd,
     connection: Rc<Connection>,
     sink: Rc<dyn FrameSink>,
     scratch: Rc<RefCell<Box<[u8]>>>,
+    wait_max_ms: Option<u64>,
     now_ms: impl Fn() -> u64,
 ) -> End {
     let stream = Socket::new(socket);
     debug_assert_eq!(stream.as_raw_fd(), connection.fd);
-    let mut reader = Reader { stream, connection, sink, scratch, now_ms, partial: Vec::new(), ready: false };
+    let waiting = StandingQueue::new(wait_max_ms);
+    let mut reader =
+        Reader { stream, connection, sink, scratch, now_ms, waiting, partial: Vec::new(), ready: false };
     let end = std::future::poll_fn(|cx| reader.poll(cx)).await;
     reader.connection.closing.set(true);
     // The peer sees the end at once, not when the executor next drops a source.
@@ -256,6 +268,7 @@ struct Reader<C> {
     sink: Rc<dyn FrameSink>,
     scratch: Rc<RefCell<Box<[u8]>>>,
     now_ms: C,
+    waiting: StandingQueue,
     /// An incomplete frame, or frames that wait for the end of a stall.
     partial: Vec<u8>,
     /// `partial` may hold a whole frame.
@@ -284,6 +297,8 @@ impl<C: Fn() -> u64> Reader<C> {
         let mut full_reads = 0;
         loop {
             if !self.connection.may_read() {
+                // It waits for something else than the processor.
+                self.waiting.emptied();
                 break;
             }
             if self.ready {
@@ -315,6 +330,7 @@ impl<C: Fn() -> u64> Reader<C> {
                 Poll::Ready(Ok(read)) => {
                     self.touch(&mut touched);
                     full_reads += usize::from(read == scratch.len());
+                    self.watch_queue(read, scratch.len());
                     if let Some(end) = self.take_read(&scratch[..read]) {
                         turn = Poll::Ready(end);
                         break;
@@ -333,6 +349,16 @@ impl<C: Fn() -> u64> Reader<C> {
         if !std::mem::replace(touched, true) {
             self.connection.last_active_ms.set((self.now_ms)());
         }
+    }
+
+    fn watch_queue(&mut self, read: usize, room: usize) {
+        if read < room {
+            self.waiting.emptied();
+        } else {
+            let now_ms = self.connection.last_active_ms();
+            self.waiting.left(read, now_ms, || self.stream.unread().unwrap_or(0));
+        }
+        self.connection.overdue_ms.set(self.waiting.overdue_ms());
     }
 
     fn take_read(&mut self, mut read: &[u8]) -> Option<End> {

@@ -51,6 +51,8 @@ pub enum Promise {
 const HALF_STEP: &str = "half message";
 const COMMIT_STEP: &str = "commit";
 const ROLLBACK_STEP: &str = "rollback";
+/// From when it was due until the refusal came.
+const REFUSED_STEP: &str = "refused";
 
 pub struct Load<'a> {
     settings: LoadSettings,
@@ -379,8 +381,8 @@ impl Books<'_> {
         };
         // A half message that was not followed by an end is none of the messages that count.
         let done = meaning::is_stored(answer.code) && half.is_some() == self.transactions.is_some();
+        let latency_ns = now - waiting.due_ns.min(now);
         if done {
-            let latency_ns = now - waiting.due_ns.min(now);
             if let Some(half) = half {
                 let step = if half.rollback { ROLLBACK_STEP } else { COMMIT_STEP };
                 self.tally.step(step, now - half.answered_ns.min(now));
@@ -394,6 +396,9 @@ impl Books<'_> {
         }
         if answer.code != 0 {
             self.tally.failed(Failure::Code(answer.code), || answer.remark());
+        }
+        if !done && half.is_none() {
+            self.tally.step(REFUSED_STEP, latency_ns);
         }
         if self.journal.is_some() {
             let outcome = self.outcome(half, done, answer);

@@ -75,7 +75,8 @@ pub const BROKER: &[Key] = &[
     a("disableConsumeIfConsumerReadSlowly", Bool, "false"),
     a("consumerFallbehindThreshold", Long, "17179869184"),
     a("brokerFastFailureEnable", Bool, "true"),
-    a("waitTimeMillsInSendQueue", Long, "200"),
+    // Java: 200. Thousands of sends wait after 30 ms here.
+    a("waitTimeMillsInSendQueue", Long, "30"),
     a("waitTimeMillsInPullQueue", Long, "5000"),
     a("waitTimeMillsInLitePullQueue", Long, "5000"),
     a("waitTimeMillsInHeartbeatQueue", Long, "31000"),
