@@ -42,7 +42,7 @@ pub(crate) fn buckets_for(entries: usize) -> usize {
 }
 
 pub(crate) fn bucket_of(hash: u32, buckets: u32) -> usize {
-    (u64::from(hash) * u64::from(buckets) >> 32) as usize
+    ((u64::from(hash) * u64::from(buckets)) >> 32) as usize
 }
 
 /// The block of the directory that says where a bucket begins and ends, and its word there.

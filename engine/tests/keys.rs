@@ -192,7 +192,7 @@ fn an_index_that_is_turned_on_later_covers_all() {
         shard.shutdown().await.unwrap();
     })
     .unwrap();
-    assert_eq!(key_files(&disk), [path("none"); 0]);
+    assert!(key_files(&disk).is_empty());
     life(&disk, 9, Faults::default(), async |env: SimEnv| {
         let shard = open(&env, small_parts()).await.unwrap();
         let first = ask(&shard, 1, query(1, 0, i64::MAX, 1)).await;

@@ -27,7 +27,7 @@ impl KeySeed {
     #[inline]
     pub fn hash(self, key: &[u8]) -> u32 {
         let state = fold(self.0, key);
-        ((state ^ state >> 29).wrapping_mul(FACTOR) >> 32) as u32
+        ((state ^ (state >> 29)).wrapping_mul(FACTOR) >> 32) as u32
     }
 }
 
