@@ -13,6 +13,10 @@ use rustc_hash::FxHashMap;
 pub(crate) enum Kind {
     Log,
     Index,
+    /// Of the stretch that begins there.
+    Keys {
+        from: u32,
+    },
 }
 
 /// A file's block, in units that the reader of its kind chooses.

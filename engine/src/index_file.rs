@@ -5,7 +5,6 @@
 //!  blocks    directory: per queue  number | count | first slot | queue id | first offset | first ms | last ms |
 //!                                  topic length u16 | topic
 //!  blocks    entry pages: checksum u32 | 204 entries of 20 bytes | zeros
-//!  (the header keeps room for a section of key hashes; its length is 0 for now)
 //! ```
 //! A slot is block number * 204 + place in the page, so a queue's entries are found without the header.
 //! The file is written beside its final name, synced and renamed: it is there as a whole or not at all. What

@@ -13,6 +13,8 @@ mod entry;
 mod error;
 mod frame;
 mod index_file;
+mod key_buffer;
+mod key_file;
 mod log;
 mod memory_record;
 mod notify;
@@ -37,6 +39,9 @@ pub use error::{AppendError, Error};
 pub use offset::{LogPosition, PhysicalOffset, QueueName, QueueNumber, QueueOffset};
 pub use options::{Boundary, FlushMode, MemoryTail, ReadLimits, RetentionPolicy, StoreOptions};
 pub use schema::{RecordMeta, Schema};
-pub use shard::{Appended, CachedRead, Progress, Read, RecordPlan, Shard, ShardStats, Stamp};
+pub use shard::{
+    Appended, CachedRead, KeyQuery, KeyRecord, KeyRecords, Progress, Read, RecordPlan, Shard, ShardStats,
+    Stamp,
+};
 pub use store::{ShardSeed, Store};
 pub use timeline::{Timeline, TimelineEntry, TimelineStart};

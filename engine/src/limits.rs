@@ -57,6 +57,21 @@ pub const READ_AHEAD_UNITS: u64 = 4;
 /// Unit of index reads: a few pages, since the next entries are mostly wanted as well.
 pub const INDEX_UNIT_BYTES: usize = 4 * BLOCK_BYTES;
 
+/// Entries of one bucket of a key file, on average: with half a page of them, a query mostly reads one.
+pub const KEY_BUCKET_ENTRIES: usize = 256;
+
+/// Keys are kept in chunks, so that a query has those of a buffer that is being filled.
+pub const KEY_CHUNK_ENTRIES_MAX: usize = 32 << 10;
+
+/// Buffers of keys that may wait for their files, of the memory for keys; one more is filled meanwhile.
+pub const KEY_WAITING_PARTS: usize = 3;
+
+/// Keys of a shorter stretch get no file at an orderly stop: the next start reads that much log in no time.
+pub const KEY_REBUILD_BYTES: u32 = 8 << 20;
+
+/// Records that one query by key looks at; most of them are not what was asked for only if somebody wants it so.
+pub const KEY_CANDIDATES_MAX: usize = 4096;
+
 /// Sealed files that one shard keeps open for reading.
 pub const OPEN_FILES_MAX: usize = 64;
 
@@ -106,6 +121,9 @@ const _: () = {
     assert!(SEGMENT_BYTES_MAX / (crate::frame::MARK_BYTES as u64) < u32::MAX as u64);
     assert!(BLOCK_BYTES.is_multiple_of(FRAME_ALIGN));
     assert!(TIMELINE_MERGED_RUNS > 1 && TIMELINE_WINDOW_BYTES <= PIECE_BYTES);
+    // A bucket mostly lies on one page or two, and the end of a segment is behind every position.
+    assert!(KEY_BUCKET_ENTRIES <= crate::key_file::PAGE_ENTRIES);
+    assert!(SEGMENT_BYTES_MAX < crate::key_buffer::TO_SEGMENT_END as u64);
     assert!(FLUSH_BYTES_MAX.is_multiple_of(BLOCK_BYTES) && FLUSH_BYTES_MAX <= WRITE_BYTES_MAX);
     assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
     assert!(READ_AHEAD_BYTES.is_multiple_of(BLOCK_BYTES));

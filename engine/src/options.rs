@@ -37,6 +37,8 @@ pub struct StoreOptions {
     pub tail_cache_bytes: usize,
     /// Blocks read from disk and index blocks kept in memory, per shard.
     pub read_cache_bytes: usize,
+    /// Keys of newest records kept in memory until they are in files, per shard. 0: no index of keys.
+    pub key_memory_bytes: usize,
     /// How far ahead of the writer a segment is filled with zeros, so that a flush rewrites blocks instead of
     /// allocating them. 0: not at all, segments are only allocated.
     pub zero_ahead_bytes: u64,
@@ -61,6 +63,7 @@ impl StoreOptions {
             flush: FlushMode::Async { interval_ms: 500, bytes: 64 << 20 },
             tail_cache_bytes: 64 << 20,
             read_cache_bytes: 64 << 20,
+            key_memory_bytes: 32 << 20,
             zero_ahead_bytes: 64 << 20,
             write_bytes_max: limits::FLUSH_BYTES_MAX,
             unflushed_bytes_max: 64 << 20,

@@ -6,6 +6,9 @@ use crate::offset::QueueOffset;
 pub trait Schema: Send + Sync + 'static {
     /// Describes the record at the start of the slice. `None` if there is none: the bytes may be anything.
     fn describe(&self, record: &[u8]) -> Option<RecordMeta>;
+
+    /// Tells the hashes of a record's keys: those that were noted when it was appended. Of 32 bits that look random.
+    fn keys(&self, _record: &[u8], _visit: &mut dyn FnMut(u32)) {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

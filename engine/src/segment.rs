@@ -94,6 +94,19 @@ pub(crate) fn index_path(dir: &Path, number: u64) -> PathBuf {
     log_dir(dir).join(format!("{number:020}.idx"))
 }
 
+/// The key file of the stretch of a segment that begins at `from`.
+pub(crate) fn key_path(dir: &Path, number: u64, from: u32) -> PathBuf {
+    log_dir(dir).join(format!("{number:020}.{from:010}.keys"))
+}
+
+/// Segment and start of the stretch in the name of a key file.
+pub(crate) fn key_file_in(name: &str) -> Option<(u64, u32)> {
+    let (digits, rest) = name.split_once('.')?;
+    let (from, extension) = rest.split_once('.')?;
+    let is_one = extension == "keys" && digits.len() == 20 && from.len() == 10;
+    is_one.then(|| Some((digits.parse().ok()?, from.parse().ok()?)))?
+}
+
 /// The number in a file name with this extension (`log`, `idx`).
 pub(crate) fn number_in(name: &str, extension: &str) -> Option<u64> {
     let (digits, found) = name.split_once('.')?;
@@ -131,5 +144,11 @@ mod tests {
         assert_eq!(number_in("00000000000000000012.idx", "log"), None);
         assert_eq!(number_in("12.log", "log"), None);
         assert_eq!(number_in("00000000000000000012.idx.tmp", "idx"), None);
+        let path = key_path(Path::new("x"), 12, 4096);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+        assert_eq!(key_file_in(name), Some((12, 4096)));
+        assert_eq!(number_in(name, "keys"), None);
+        assert_eq!(key_file_in("00000000000000000012.0000004096.keys.tmp"), None);
+        assert_eq!(key_file_in("00000000000000000012.4096.keys"), None);
     }
 }

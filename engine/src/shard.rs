@@ -12,6 +12,9 @@ mod append;
 mod cold_read;
 mod disk;
 mod flusher;
+mod key_keeper;
+mod key_query;
+mod keys;
 mod memory;
 mod preparer;
 mod read;
@@ -25,9 +28,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use append::{Appended, RecordPlan, Stamp};
+pub use key_query::{KeyQuery, KeyRecord, KeyRecords};
 pub use read::{CachedRead, Read};
 
 use self::disk::Disk;
+use self::keys::KeyIndex;
 use crate::env::{Class, Env, LockGuard};
 use crate::error::Error;
 use crate::log::{Log, Pending};
@@ -75,6 +80,8 @@ pub struct Shard<E: Env> {
     /// Deleted queues with the place of their deletion, until a queue map knows of it.
     buried: RefCell<Vec<(LogPosition, Queue)>>,
     disk: Disk<E>,
+    /// Of a store that has an index of keys.
+    keys: Option<KeyIndex>,
     /// Of a store that acknowledges from memory.
     ring: RefCell<Option<Ring<E::Memory>>>,
     next_queue: Cell<u32>,
@@ -201,6 +208,8 @@ impl<E: Env> Shard<E> {
             log.spare = Some(Rc::new(file));
         }
         let disk = Disk::new(options.read_cache_bytes);
+        let found_sealed = seed.sealed.iter().map(|sealed| sealed.number).collect();
+        let keys = KeyIndex::new(options.key_memory_bytes, found_sealed, start);
         let ring = match &options.memory_tail {
             Some(tail) => {
                 let header = RingHeader { store_id, epoch, shard: index as u32, bytes: tail.bytes };
@@ -228,6 +237,7 @@ impl<E: Env> Shard<E> {
             queues: RefCell::new(queues),
             buried: RefCell::default(),
             disk,
+            keys,
             ring: RefCell::new(ring),
             next_queue: Cell::new(seed.next_queue),
             counters: Counters::default(),
@@ -254,6 +264,9 @@ impl<E: Env> Shard<E> {
         }
         shard.spawn(Class::Background, Rc::clone(&shard).prepare_ahead());
         shard.start_sealer();
+        if shard.keys.is_some() {
+            shard.spawn(Class::Background, Rc::clone(&shard).keep_keys());
+        }
         if let FlushMode::Async { interval_ms, bytes } = shard.options.flush {
             shard.spawn(Class::Background, Rc::clone(&shard).sync_regularly(interval_ms, bytes));
         }
@@ -385,6 +398,9 @@ impl<E: Env> Shard<E> {
     fn wake_tasks(&self) {
         for task in [&self.work, &self.keep, &self.prepare, &self.unsynced, &self.seal] {
             task.notify();
+        }
+        if let Some(keys) = &self.keys {
+            keys.work.notify();
         }
     }
 

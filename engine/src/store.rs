@@ -16,7 +16,7 @@ use std::sync::Arc;
 use recover::{Queues, RecoveredLog, Recovery};
 pub(crate) use recover::{Sealed, span_of};
 use replay::LeftMemory;
-pub(crate) use scan::Frame;
+pub(crate) use scan::{Frame, Scan};
 pub(crate) use walk::records;
 
 use crate::env::{Env, LockGuard};

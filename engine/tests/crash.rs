@@ -2,7 +2,8 @@
 //!
 //! Workers on one or two shards declare queues, append batches, delete queues and expire segments, while the
 //! machine stops somewhere. The next life must find, per shard log and per queue: everything acknowledged, in
-//! order, a prefix of what was sent, offsets without gaps, bytes as they were written. Then it goes on, and
+//! order, a prefix of what was sent, offsets without gaps, bytes as they were written, and each record by its key,
+//! whatever became of the key files. Then it goes on, and
 //! is stopped again. Stores that acknowledge from memory go through the same; what they replay at a start is
 //! stopped as well.
 //!
@@ -15,11 +16,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use common::{TestSchema, append, split};
+use common::{TestSchema, append, key_of, split};
 use rmq_engine::env::sim::{Faults, MEMORY_DIR, Sim, SimDisk, SimEnv};
 use rmq_engine::{
-    AppendError, CachedRead, Env, FlushMode, LogPosition, MemoryTail, QueueName, QueueNumber, QueueOffset,
-    Read, ReadLimits, RetentionPolicy, Shard, Store, StoreOptions,
+    AppendError, CachedRead, Env, FlushMode, KeyQuery, LogPosition, MemoryTail, QueueName, QueueNumber,
+    QueueOffset, Read, ReadLimits, RetentionPolicy, Shard, Store, StoreOptions,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ impl Case {
             unflushed_bytes_max: 128 << 10,
             lock_wait_ms: 10,
             memory_tail: self.memory_tail(life),
+            // Key files of different sizes, and sometimes no room in memory for the keys that wait for one.
+            key_memory_bytes: [64 << 10, 2 << 10, 512][(self.seed / 3) as usize % 3],
             ..StoreOptions::new("/store")
         }
     }
@@ -225,7 +228,7 @@ async fn work(
 async fn live(env: SimEnv, case: Case, life: u64, shards: Shards, model: Rc<RefCell<Model>>) {
     open(env.clone(), case.options(life), Rc::clone(&shards)).await;
     let started = shards.borrow().clone();
-    verify(&started, &model).await;
+    verify(&env, &started, &model).await;
     const WORKERS: u64 = 4;
     let running = Rc::new(RefCell::new(0));
     model.borrow_mut().logs = vec![Vec::new(); case.options(life).shards];
@@ -252,7 +255,7 @@ async fn live(env: SimEnv, case: Case, life: u64, shards: Shards, model: Rc<RefC
 
 /// Reads everything back and compares it with the model, which has been cut to what is there: what one life
 /// has found, every later one finds.
-async fn verify(shards: &[Rc<Shard<SimEnv>>], model: &Rc<RefCell<Model>>) {
+async fn verify(env: &SimEnv, shards: &[Rc<Shard<SimEnv>>], model: &Rc<RefCell<Model>>) {
     let limits = ReadLimits { messages_max: 7, cold_messages_max: 5, ..ReadLimits::default() };
     let found: usize = shards.iter().map(|shard| shard.queues().len()).sum();
     assert_eq!(found, model.borrow().queues.len(), "queues");
@@ -290,6 +293,12 @@ async fn verify(shards: &[Rc<Shard<SimEnv>>], model: &Rc<RefCell<Model>>) {
                         for (n, (offset, body)) in split(&bytes).into_iter().enumerate() {
                             assert_eq!(offset, at + n as i64, "{name}");
                             assert_eq!(body, bodies[offset as usize], "{name} at {offset}");
+                            if offset % 23 == 5 {
+                                assert!(
+                                    is_found_by_key(env, shards, &body).await,
+                                    "{name} at {offset} by its key"
+                                );
+                            }
                         }
                         at = next.0;
                     }
@@ -300,6 +309,27 @@ async fn verify(shards: &[Rc<Shard<SimEnv>>], model: &Rc<RefCell<Model>>) {
             }
         }
     }
+}
+
+/// Some shard has it in its log, once its keys are known: those that no file covers are read from the log first.
+async fn is_found_by_key(env: &SimEnv, shards: &[Rc<Shard<SimEnv>>], body: &[u8]) -> bool {
+    let query =
+        KeyQuery { hash: key_of(body), begin_ms: 0, end_ms: i64::MAX, records_max: 100, bytes_max: 1 << 20 };
+    for shard in shards {
+        loop {
+            let wanted = body.to_vec();
+            let is_it = move |record: &[u8]| record[common::HEAD..] == wanted;
+            let found = Rc::clone(shard).query_key(query, is_it).await.expect("a query by key");
+            if !found.records.is_empty() {
+                return true;
+            }
+            if found.unknown_bytes == 0 {
+                break;
+            }
+            env.sleep_us(1000).await;
+        }
+    }
+    false
 }
 
 /// Compares what must have survived with what did, and cuts the model to the latter.
@@ -399,7 +429,8 @@ fn run(case: Case, stop_at: Option<u64>) -> u64 {
         }
         drop(before);
         let (shards, looked) = (after.borrow().clone(), Rc::clone(&model));
-        sim.run(async move { verify(&shards, &looked).await }).expect("reads without a fault");
+        let env = sim.env();
+        sim.run(async move { verify(&env, &shards, &looked).await }).expect("reads without a fault");
         let after = after.take();
         if life == 1 {
             sim.run(async move {

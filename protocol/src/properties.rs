@@ -31,6 +31,8 @@ pub mod name {
     pub const UNIQ_KEY: &str = "UNIQ_KEY";
     pub const INNER_NUM: &str = "INNER_NUM";
     pub const INNER_BASE: &str = "INNER_BASE";
+    pub const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
+    pub const INNER_MULTI_QUEUE_OFFSET: &str = "INNER_MULTI_QUEUE_OFFSET";
     pub const INSTANCE_ID: &str = "INSTANCE_ID";
     pub const CHECK_IMMUNITY_TIME: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
     pub const TRANSACTION_PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";

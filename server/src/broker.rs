@@ -4,6 +4,8 @@ pub mod consumer_offsets;
 pub mod delay_levels;
 pub mod filter;
 pub mod group_commit;
+pub mod key_index;
+pub mod light_queue;
 pub mod long_poll;
 pub mod message;
 pub mod metadata;

@@ -29,6 +29,7 @@ mod overdue;
 pub mod pop;
 pub mod pull;
 pub mod queries;
+pub mod query;
 pub mod recall;
 pub mod resume_check;
 pub mod send;
@@ -143,6 +144,7 @@ fn route(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Handled {
         RequestCode::GET_MIN_OFFSET => offsets::min(shard, origin, frame),
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(shard, origin, frame),
         RequestCode::GET_EARLIEST_MSG_STORETIME => offsets::earliest(shard, origin, frame),
+        RequestCode::QUERY_MESSAGE => query::query(shard, origin, frame),
         RequestCode::VIEW_MESSAGE_BY_ID => view::view_by_id(shard, origin, frame),
         RequestCode::RECALL_MESSAGE => recall::recall(shard, origin, frame),
         RequestCode::END_TRANSACTION => end_transaction::end(shard, origin, frame),

@@ -28,6 +28,14 @@ pub const HELD_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Pulls that wait for the disk; one more is answered SYSTEM_BUSY. How many bytes they read at a time is
 /// bounded by the engine.
 pub const COLD_READS_WAITING_MAX: usize = 65_536;
+/// Queries by key that one shard has under way for its clients; one more is answered SYSTEM_BUSY.
+pub const KEY_LOOKUPS_MAX: usize = 64;
+/// Messages of one query by key: the newest that fit. An answer is one frame.
+pub const KEY_LOOKUP_BYTES_MAX: usize = 8 << 20;
+/// Light queues that one message may go into, each with a copy; a message for more is refused.
+pub const LIGHT_QUEUES_PER_MESSAGE_MAX: usize = 128;
+/// A longer name is no light queue.
+pub const LIGHT_QUEUE_NAME_BYTES_MAX: usize = 255;
 /// Rows of consumer offsets a shard keeps; a commit for one more is refused.
 pub const CONSUMER_OFFSETS_MAX: usize = 4 << 20;
 /// Chunks of outcomes from the oldest open transaction of a half queue to its newest (8 KiB each where something has
@@ -63,6 +71,7 @@ const _: () = assert!(ANSWER_BUFFER_BYTES_MAX > ANSWER_BUFFER_HIGH_WATER_BYTES +
 const _: () = assert!(ANSWER_BUFFER_HIGH_WATER_BYTES > SCRATCH_BYTES);
 const _: () = assert!(POP_MESSAGES_MAX as usize == crate::broker::pop::checkpoint::MESSAGES_MAX);
 const _: () = assert!(POP_ACKS_UNRECORDED_MAX * 12 < 1 << 20);
+const _: () = assert!(KEY_LOOKUP_BYTES_MAX < FRAME_SIZE_MAX);
 const _: () = assert!(HELD_FRAME_BYTES_MAX < SCRATCH_BYTES);
 const _: () = assert!(OUTCOME_CHUNKS_REMEMBERED < HALF_WINDOW_CHUNKS_MAX);
 // A batch of checks fits into what a client may leave unread before the next is held back.

@@ -37,6 +37,8 @@ pub struct Settings {
     pub delay_levels: Vec<Duration>,
     pub timer: TimerSettings,
     pub retention: RetentionSettings,
+    pub query: QuerySettings,
+    pub light_queues: LightQueueSettings,
     pub pop: PopSettings,
     pub transactions: TransactionSettings,
     /// Pending resets of consumer offsets count; otherwise clients are told of resets.
@@ -52,6 +54,25 @@ pub struct TransactionSettings {
     pub check_interval: Duration,
     /// A half message that was asked about so often is set aside.
     pub check_max: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LightQueueSettings {
+    /// Light queues exist when they are named.
+    pub is_on: bool,
+    /// Messages go into them.
+    pub dispatches: bool,
+    pub queues_max: usize,
+}
+
+/// Queries by key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuerySettings {
+    /// Whether there is an index of keys.
+    pub index: bool,
+    pub messages_max: usize,
+    /// What a client that looks for a unique key gets, whatever it asks for.
+    pub unique_messages_max: i32,
 }
 
 /// Most bytes and messages of one pull, from memory and from disk.
@@ -143,6 +164,16 @@ impl Settings {
             },
             server_side_reset: config.use_server_side_reset_offset,
             pop: PopSettings::new(config),
+            light_queues: LightQueueSettings {
+                is_on: config.enable_lmq,
+                dispatches: config.enable_lmq && config.enable_multi_dispatch,
+                queues_max: config.lmq_max as usize,
+            },
+            query: QuerySettings {
+                index: config.message_index_enable,
+                messages_max: config.query_messages_max as usize,
+                unique_messages_max: config.unique_query_messages_max,
+            },
         }
     }
 }

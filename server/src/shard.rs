@@ -25,6 +25,7 @@ use crate::answers::{Answers, ReplyTo};
 use crate::broker::consumer_offsets::ConsumerOffsets;
 use crate::broker::filter::{self, Filter, ParsedExpressions};
 use crate::broker::group_commit::{Completion, GroupCommit};
+use crate::broker::light_queue::Turns;
 use crate::broker::long_poll::{HeldPull, LongPolls};
 use crate::broker::message::StoreOutcome;
 use crate::broker::metadata::{Metadata, Queue, Topic};
@@ -61,6 +62,9 @@ pub struct Shard {
     pub counters: Counters,
     pub scratch: Scratch,
     pub cold_reads: Cell<usize>,
+    /// Queries by key under way for clients of this shard.
+    pub key_lookups: Cell<usize>,
+    pub light_turns: Turns,
     /// Used share of the log's file system, as last looked at.
     pub disk_ratio: Cell<f64>,
     /// A copy of the offset table is being made, or was overtaken: see `upkeep`.
@@ -151,12 +155,13 @@ impl Shard {
         let mark = (seed as u32) ^ parts.index as u32;
         let pop = Pop::new(&parts.settings, parts.ownership, parts.index);
         let unique_ids = UniqueIds::new(parts.settings.store_host.ip(), std::process::id() as u16, mark);
+        let metadata = Metadata::new(&parts.settings.light_queues, parts.inboxes.len());
         let shard = Rc::new(Self {
             index: parts.index,
             settings: Live::new(Box::leak(Box::new(parts.settings))),
             ownership: parts.ownership,
             engine: parts.engine,
-            metadata: Metadata::default(),
+            metadata,
             answers: Answers::new(parts.index, parts.inboxes.clone()),
             group_commit: RefCell::default(),
             long_polls: LongPolls::default(),
@@ -166,6 +171,8 @@ impl Shard {
             counters: Counters::default(),
             scratch: Scratch::default(),
             cold_reads: Cell::new(0),
+            key_lookups: Cell::new(0),
+            light_turns: Turns::default(),
             disk_ratio: Cell::new(0.0),
             offsets_copy: Cell::new(OffsetsCopy::None),
             delay: delay_levels::DelayLevels::new(parts.delay_offsets),

@@ -2,9 +2,7 @@
 
 from ..case import Case
 
-QUEUE = {"topic": "Work", "queueId": 0}
 OTHERS = {
-    "QUERY_MESSAGE": (12, {"topic": "Stored", "key": "k1", "maxNum": 8, "beginTimestamp": 0, "endTimestamp": 2**62}),
     "GET_BROKER_HA_STATUS": (907, None),
 }
 

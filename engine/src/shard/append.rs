@@ -59,6 +59,7 @@ impl<E: Env> Shard<E> {
         let log = &mut *self.log.borrow_mut();
         let now_ms = self.env.wall_ms().max(log.last_ms);
         let at = self.make_room(log, payload, now_ms)?;
+        self.close_full_keys(at, log.last_ms);
         log.last_ms = now_ms;
 
         let base_ms = log.active().base_ms;
@@ -205,6 +206,7 @@ impl<E: Env> Shard<E> {
             self.note_appended_bytes(u64::from(SEAL_BYTES));
             self.marks.advance_appended(log.position());
             self.prepare.notify();
+            self.roll_keys(log.active().number, log.last_ms);
         }
         at
     }

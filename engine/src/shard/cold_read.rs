@@ -106,7 +106,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Runs a read in the class of reads and waits for what it returns.
-    async fn in_reads<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> T {
+    pub(super) async fn in_reads<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> T {
         struct Answer<T> {
             value: RefCell<Option<T>>,
             arrived: Changes,
@@ -243,7 +243,7 @@ impl<E: Env> Shard<E> {
         Error::corrupt(&path, u64::from(at.offset), "a record is damaged on disk", remedy)
     }
 
-    async fn find_record(self: &Rc<Self>, at: LogPosition) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn find_record(self: &Rc<Self>, at: LogPosition) -> Result<Option<Vec<u8>>, Error> {
         let is_own = self.log.borrow().files.iter().any(|file| file.number == at.segment);
         let is_sealed = self.sealed.borrow().iter().any(|sealed| sealed.number == at.segment);
         if at.offset < FIRST_FRAME || (is_own && at >= self.acknowledged()) {

@@ -130,9 +130,11 @@ impl<E: Env> Shard<E> {
         if let Some(file) = self.open_file(kind, segment) {
             return Ok(file);
         }
+        let dir = &self.options.dir;
         let path = match kind {
-            Kind::Log => segment::log_path(&self.options.dir, segment),
-            Kind::Index => segment::index_path(&self.options.dir, segment),
+            Kind::Log => segment::log_path(dir, segment),
+            Kind::Index => segment::index_path(dir, segment),
+            Kind::Keys { from } => segment::key_path(dir, segment, from),
         };
         let file = Rc::new(self.env.open(&path, OpenMode::READ).await.map_err(Error::io("open", &path))?);
         let surplus = {
@@ -154,21 +156,47 @@ impl<E: Env> Shard<E> {
     }
 
     /// Reads within the budget of bytes in flight. A read larger than the budget goes alone.
-    async fn read_bytes(&self, kind: Kind, segment: u64, at: u64, len: usize) -> Result<Vec<u8>, Error> {
+    async fn within_budget<T>(&self, len: usize, read: impl Future<Output = T>) -> T {
         let disk = &self.disk;
         let max = self.options.cold_bytes_in_flight_max;
         disk.landed.wait_for(|| disk.in_flight.get() == 0 || disk.in_flight.get() + len <= max).await;
         disk.in_flight.set(disk.in_flight.get() + len);
-        let result = match self.file(kind, segment).await {
-            Ok(file) => {
-                let path = segment::log_path(&self.options.dir, segment);
-                file.read_at(at, len).await.map_err(Error::io("read", &path))
-            }
-            Err(error) => Err(error),
-        };
+        let result = read.await;
         disk.in_flight.set(disk.in_flight.get() - len);
         disk.landed.announce();
         result
+    }
+
+    async fn read_bytes(&self, kind: Kind, segment: u64, at: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let read = async {
+            let file = self.file(kind, segment).await?;
+            let path = segment::log_path(&self.options.dir, segment);
+            file.read_at(at, len).await.map_err(Error::io("read", &path))
+        };
+        self.within_budget(len, read).await
+    }
+
+    /// One cached block of a key file. Such files are many and each is looked at rarely, so none is kept open.
+    pub(super) async fn key_block(&self, segment: u64, from: u32, block: u64) -> Result<Rc<Vec<u8>>, Error> {
+        let key = BlockKey { kind: Kind::Keys { from }, segment, block };
+        if let Some(bytes) = self.disk.cache.borrow().find(key) {
+            return Ok(bytes);
+        }
+        let path = segment::key_path(&self.options.dir, segment, from);
+        let read = async {
+            let file = self.env.open(&path, OpenMode::READ).await.map_err(Error::io("open", &path))?;
+            let bytes = file.read_at(block * BLOCK_BYTES as u64, BLOCK_BYTES).await;
+            file.close().await.map_err(Error::io("close", &path))?;
+            bytes.map_err(Error::io("read", &path))
+        };
+        let bytes = Rc::new(self.within_budget(BLOCK_BYTES, read).await?);
+        self.disk.cache.borrow_mut().insert(key, Rc::clone(&bytes));
+        Ok(bytes)
+    }
+
+    /// A damaged file is made again: what was read of it counts no more.
+    pub(super) fn forget_blocks(&self, segment: u64) {
+        self.disk.cache.borrow_mut().forget_segment(segment);
     }
 
     /// One cached unit of an index file, which never changes.

@@ -55,9 +55,9 @@ impl<E: Env> Shard<E> {
         let dir = segment::log_dir(&self.options.dir);
         // Readers first: whoever looks from now on finds the queue begin later.
         self.drop_segment(number).await;
-        for path in
-            [segment::log_path(&self.options.dir, number), segment::index_path(&self.options.dir, number)]
-        {
+        let log_and_index =
+            [segment::log_path(&self.options.dir, number), segment::index_path(&self.options.dir, number)];
+        for path in log_and_index.into_iter().chain(self.forget_keys(number)) {
             match self.env.remove(&path).await {
                 // An earlier attempt came this far, or an operator did it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -27,6 +27,7 @@ impl<E: Env> Shard<E> {
             self.seal_segment(&file).await?;
         }
         self.write_snapshot().await?;
+        self.write_last_keys().await;
         // Only now: whoever finds no ring and no clean stop has to fear a loss.
         self.remove_ring().await?;
         self.close_files().await

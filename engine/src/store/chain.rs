@@ -49,7 +49,8 @@ pub(super) async fn read_chains<E: Env>(
     }
     for name in &names {
         // An index whose segment retention removed just before a crash.
-        if let Some(number) = segment::number_in(name, "idx")
+        let number = segment::number_in(name, "idx");
+        if let Some(number) = number.or_else(|| Some(segment::key_file_in(name)?.0))
             && !chains.values().flatten().any(|header| header.number == number)
         {
             let path = log_dir.join(name);

@@ -10,7 +10,7 @@ use crate::limits::{BLOCK_BYTES, FIRST_FRAME};
 /// One read of the walk.
 const WINDOW_BYTES: usize = 1 << 20;
 
-pub(super) struct Scan<'a, E: Env> {
+pub(crate) struct Scan<'a, E: Env> {
     file: &'a E::File,
     path: PathBuf,
     seed: Seed,
@@ -32,7 +32,7 @@ pub(crate) struct Frame<'a> {
 
 /// Why the walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// A SEAL frame: nothing follows by intent.
     Sealed,
     /// Zeros, a torn frame, or a leftover of an earlier life: the log's end, if this is its last segment.
@@ -52,6 +52,11 @@ impl<'a, E: Env> Scan<'a, E> {
             window: Vec::new(),
             window_at: 0,
         }
+    }
+
+    /// Goes on at another frame.
+    pub fn start_at(&mut self, position: u32) {
+        self.position = position;
     }
 
     /// Behind the last good frame.

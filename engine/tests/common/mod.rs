@@ -18,6 +18,16 @@ impl Schema for TestSchema {
             filter_code: long(20)?,
         })
     }
+
+    fn keys(&self, record: &[u8], visit: &mut dyn FnMut(u32)) {
+        visit(key_of(&record[HEAD..]));
+    }
+}
+
+/// The one key of a record with this body: a hash of its first bytes.
+pub fn key_of(body: &[u8]) -> u32 {
+    let start = body.iter().take(8).fold(body.len().min(8) as u64, |word, &byte| word << 8 | u64::from(byte));
+    (start.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
 /// Appends bodies as one batch. The filter code is the body's first byte.
@@ -31,13 +41,19 @@ pub fn append<E: Env>(
         filter_code: body.first().map_or(0, |&byte| i64::from(byte)),
     };
     let plans: Vec<RecordPlan> = bodies.iter().map(plan).collect();
-    shard.append(queue, &plans, |n, out, stamp| {
+    let mut places = Vec::new();
+    let appended = shard.append(queue, &plans, |n, out, stamp| {
+        places.push(stamp.physical_offset);
         out[..4].copy_from_slice(&plans[n].len.to_le_bytes());
         out[4..12].copy_from_slice(&stamp.queue_offset.0.to_le_bytes());
         out[12..20].copy_from_slice(&stamp.store_timestamp_ms.to_le_bytes());
         out[20..28].copy_from_slice(&plans[n].filter_code.to_le_bytes());
         out[28..].copy_from_slice(&bodies[n]);
-    })
+    })?;
+    for (place, body) in places.into_iter().zip(bodies) {
+        shard.note_key(&appended, place, key_of(body));
+    }
+    Ok(appended)
 }
 
 #[allow(dead_code, reason = "not every test reads records back")]

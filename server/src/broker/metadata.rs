@@ -8,15 +8,20 @@ use std::sync::Arc;
 use rmq_engine::QueueNumber;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::broker::key_index::KeySeed;
 use crate::broker::long_poll::HeldPulls;
 use crate::control::link::{
     GroupSubscriptions, MetadataChange, Subscription, SubscriptionGroupConfig, TopicConfig,
 };
+use crate::control::names::LIGHT_PREFIX;
+use crate::limits::LIGHT_QUEUE_NAME_BYTES_MAX;
 use crate::net::executor::Notify;
+use crate::settings::{LightQueueSettings, PERM_READ, PERM_WRITE};
 
 /// One topic and the state of its queues that live on this shard.
 pub struct Topic {
     pub name: String,
+    pub key_seed: KeySeed,
     config: RefCell<Arc<TopicConfig>>,
     /// By queue id; what this shard does not own stays empty.
     queues: RefCell<Vec<Option<Rc<Queue>>>>,
@@ -91,8 +96,16 @@ impl Queue {
     }
 }
 
+/// A group that reads light queues: never configured.
+fn light_group(name: &str) -> Rc<SubscriptionGroupConfig> {
+    Rc::new(SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() })
+}
+
 #[derive(Default)]
 pub struct Metadata {
+    /// Light queues that this shard may yet come to know.
+    light_queues_left: Cell<usize>,
+    has_light_queues: bool,
     topics: RefCell<FxHashMap<String, Rc<Topic>>>,
     groups: RefCell<FxHashMap<String, Rc<SubscriptionGroupConfig>>>,
     subscriptions: RefCell<FxHashMap<String, Arc<GroupSubscriptions>>>,
@@ -102,7 +115,26 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Knows nothing yet; light queues need not be told.
+    pub fn new(light_queues: &LightQueueSettings, shards: usize) -> Self {
+        let left = if light_queues.is_on { light_queues.queues_max.div_ceil(shards) } else { 0 };
+        let has_light_queues = light_queues.is_on;
+        Self { light_queues_left: Cell::new(left), has_light_queues, ..Self::default() }
+    }
+
     pub fn topic(&self, name: &str) -> Option<Rc<Topic>> {
+        let known = self.topics.borrow().get(name).cloned();
+        known.or_else(|| self.light_queue(name))
+    }
+
+    /// A light queue exists as soon as it is named, as long as there are not too many.
+    fn light_queue(&self, name: &str) -> Option<Rc<Topic>> {
+        if !name.starts_with(LIGHT_PREFIX) || name.len() > LIGHT_QUEUE_NAME_BYTES_MAX {
+            return None;
+        }
+        self.light_queues_left.set(self.light_queues_left.get().checked_sub(1)?);
+        let config = Some(Arc::new(TopicConfig::new(name, 1, PERM_READ | PERM_WRITE)));
+        self.apply(&MetadataChange::Topic { name: name.to_owned(), config });
         self.topics.borrow().get(name).cloned()
     }
 
@@ -111,7 +143,8 @@ impl Metadata {
     }
 
     pub fn group(&self, name: &str) -> Option<Rc<SubscriptionGroupConfig>> {
-        self.groups.borrow().get(name).cloned()
+        let known = self.groups.borrow().get(name).cloned();
+        known.or_else(|| (self.has_light_queues && name.starts_with(LIGHT_PREFIX)).then(|| light_group(name)))
     }
 
     pub fn subscriptions(&self, group: &str) -> Option<Arc<GroupSubscriptions>> {
@@ -142,6 +175,7 @@ impl Metadata {
                 } else {
                     let topic = Topic {
                         name: name.clone(),
+                        key_seed: KeySeed::of_topic(name),
                         config: RefCell::new(Arc::clone(config)),
                         queues: RefCell::default(),
                     };

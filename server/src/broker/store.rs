@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rmq_engine::{LogPosition, PhysicalOffset, RecordMeta, RecordPlan, Schema};
 use rmq_protocol::message_id::MESSAGE_ID_LEN_MAX;
 use rmq_protocol::properties::{
-    NAME_VALUE_SEPARATOR, PROPERTIES_LEN_MAX, PROPERTY_SEPARATOR, PropertiesSource, name, push_property,
+    NAME_VALUE_SEPARATOR, PROPERTIES_LEN_MAX, PROPERTY_SEPARATOR, Properties, PropertiesSource, name,
+    push_property,
 };
 use rmq_protocol::record::{self, RecordFields, RecordRef};
 use rmq_protocol::response_code::ResponseCode;
@@ -15,6 +16,8 @@ use rmq_protocol::tag::tags_code;
 use rmq_protocol::text::Text;
 
 use super::group_commit::Completion;
+use super::key_index::{self, KeySeed, Keys};
+use super::light_queue;
 use super::message::{Message, StoreOutcome};
 use super::metadata::{Queue, Topic};
 use super::refusal::Refusal;
@@ -86,6 +89,9 @@ pub struct StoredBatch {
 #[derive(Default)]
 pub struct Seen {
     tags: Option<(usize, usize)>,
+    keys: Option<(usize, usize)>,
+    /// It names light queues to go into.
+    pub has_light_queues: bool,
     unique_key: Option<(usize, usize)>,
     delay_level: DelayLevel,
     pub is_half: bool,
@@ -122,6 +128,11 @@ impl Seen {
 
     pub fn filter_code(&self, completed: &[u8]) -> i64 {
         tags_code(self.tags.and_then(|(from, to)| std::str::from_utf8(&completed[from..to]).ok()))
+    }
+
+    pub fn keys<'a>(&self, completed: &'a [u8]) -> Keys<'a> {
+        let text = |(from, to): (usize, usize)| &completed[from..to];
+        Keys { unique: self.unique_key.map(text), words: self.keys.map(text) }
     }
 
     pub fn unique_key<'a>(&self, completed: &'a [u8]) -> Option<&'a str> {
@@ -173,9 +184,11 @@ fn admit_properties(client: Text<'_>, out: &mut Vec<u8>) -> Seen {
             let value = (kept + middle + 1, kept + len);
             match &out[kept..kept + middle] {
                 b"TAGS" => seen.tags = Some(value),
+                b"KEYS" => seen.keys = Some(value),
                 b"UNIQ_KEY" => seen.unique_key = Some(value),
                 b"DELAY" => seen.delay_level = delay_level(&out[value.0..value.1]),
                 b"TRAN_MSG" => seen.is_half = out[value.0..value.1].eq_ignore_ascii_case(b"true"),
+                b"INNER_MULTI_DISPATCH" => seen.has_light_queues = true,
                 b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" | b"TIMER_DELIVER_MS" => {
                     seen.asks_for_time = true;
                 }
@@ -224,14 +237,36 @@ pub fn too_large(settings: &Settings) -> Refusal {
 
 /// Appends one message to a queue of this shard.
 pub fn append(shard: &Shard, topic: &Topic, queue: &Rc<Queue>, draft: &Draft<'_>) -> Result<Stored, Refusal> {
+    append_with_keys(shard, topic, queue, draft, &Keys::of(Properties(draft.properties)))
+}
+
+/// The same for who has read the properties already.
+pub fn append_with_keys(
+    shard: &Shard,
+    topic: &Topic,
+    queue: &Rc<Queue>,
+    draft: &Draft<'_>,
+    keys: &Keys<'_>,
+) -> Result<Stored, Refusal> {
+    append_at(shard, queue, draft, &Place::in_queue(topic, queue), keys)
+}
+
+fn append_at(
+    shard: &Shard,
+    queue: &Rc<Queue>,
+    draft: &Draft<'_>,
+    place: &Place<'_>,
+    keys: &Keys<'_>,
+) -> Result<Stored, Refusal> {
     let number = shard.declared(queue)?;
-    let fields = fields(shard, topic, queue, draft);
+    let fields = fields(shard, place, draft);
     let len = fields.encoded_len();
     let plan = [RecordPlan { len: len as u32, filter_code: draft.filter_code }];
     let appended = shard.engine.append(number, &plan, |_, out, stamp| {
         fields.encode_into(out);
         record::stamp(out, stamp.queue_offset.0, stamp.physical_offset.0, stamp.store_timestamp_ms);
     })?;
+    key_index::note(shard, place.key_seed, keys, draft.sys_flag, &appended, appended.first_physical_offset);
     counted(shard, queue, 1, len);
     Ok(Stored {
         end: appended.end,
@@ -242,7 +277,7 @@ pub fn append(shard: &Shard, topic: &Topic, queue: &Rc<Queue>, draft: &Draft<'_>
 
 /// What a message takes in the log.
 pub fn record_len(shard: &Shard, topic: &Topic, queue: &Queue, draft: &Draft<'_>) -> u32 {
-    fields(shard, topic, queue, draft).encoded_len() as u32
+    fields(shard, &Place::in_queue(topic, queue), draft).encoded_len() as u32
 }
 
 /// Appends a client's batch as one frame: all of it is stored or nothing.
@@ -251,10 +286,11 @@ pub fn append_batch(
     topic: &Topic,
     queue: &Rc<Queue>,
     drafts: &[Draft<'_>],
+    keys: &[Keys<'_>],
 ) -> Result<StoredBatch, Refusal> {
     let number = shard.declared(queue)?;
-    let fields: Vec<RecordFields<'_>> =
-        drafts.iter().map(|draft| fields(shard, topic, queue, draft)).collect();
+    let place = Place::in_queue(topic, queue);
+    let fields: Vec<RecordFields<'_>> = drafts.iter().map(|draft| fields(shard, &place, draft)).collect();
     let plans: Vec<RecordPlan> = fields
         .iter()
         .zip(drafts)
@@ -269,13 +305,30 @@ pub fn append_batch(
         record::stamp(out, stamp.queue_offset.0, stamp.physical_offset.0, stamp.store_timestamp_ms);
         physical_offsets.push(stamp.physical_offset.0);
     })?;
+    for ((draft, keys), &offset) in drafts.iter().zip(keys).zip(&physical_offsets) {
+        let record = PhysicalOffset(offset);
+        key_index::note(shard, topic.key_seed, keys, draft.sys_flag, &appended, record);
+    }
     counted(shard, queue, drafts.len() as u64, plans.iter().map(|plan| plan.len as usize).sum());
     Ok(StoredBatch { end: appended.end, queue_offset: appended.first_queue_offset.0, physical_offsets })
 }
 
-fn fields<'a>(shard: &Shard, topic: &'a Topic, queue: &Queue, draft: &Draft<'a>) -> RecordFields<'a> {
+/// What a record says of the queue it belongs to. Only one in a light queue says another than it is in.
+pub struct Place<'a> {
+    pub topic: &'a str,
+    pub queue_id: i32,
+    pub key_seed: KeySeed,
+}
+
+impl<'a> Place<'a> {
+    fn in_queue(topic: &'a Topic, queue: &Queue) -> Self {
+        Self { topic: &topic.name, queue_id: queue.id, key_seed: topic.key_seed }
+    }
+}
+
+fn fields<'a>(shard: &Shard, place: &Place<'a>, draft: &Draft<'a>) -> RecordFields<'a> {
     RecordFields {
-        queue_id: queue.id,
+        queue_id: place.queue_id,
         flag: draft.flag,
         sys_flag: draft.sys_flag,
         born_timestamp: draft.born_timestamp,
@@ -284,7 +337,7 @@ fn fields<'a>(shard: &Shard, topic: &'a Topic, queue: &Queue, draft: &Draft<'a>)
         reconsume_times: draft.reconsume_times,
         prepared_transaction_offset: draft.prepared_transaction_offset,
         body: draft.body,
-        topic: &topic.name,
+        topic: place.topic,
         properties: PropertiesSource::client(Text::plain(draft.properties)),
     }
 }
@@ -312,6 +365,14 @@ pub async fn store(shard: &Rc<Shard>, mut message: Message) -> StoreOutcome {
 
 /// The same for a message whose delay is over.
 pub async fn store_now(shard: &Rc<Shard>, message: Message) -> StoreOutcome {
+    if light_queue::wants(&shard.settings, &message) {
+        return light_queue::store(shard, message).await;
+    }
+    store_plain(shard, message).await
+}
+
+/// The same without looking for light queues.
+pub async fn store_plain(shard: &Rc<Shard>, message: Message) -> StoreOutcome {
     let owner = shard.ownership.owner(&message.topic, message.queue);
     if owner == shard.index {
         return store_here(shard, &message).await;
@@ -321,6 +382,9 @@ pub async fn store_now(shard: &Rc<Shard>, message: Message) -> StoreOutcome {
 
 /// Stores a message into a queue of this shard.
 pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
+    if shard.settings.light_queues.dispatches && light_queue::is_copy(message) {
+        return light_queue::store_copy_here(shard, message).await;
+    }
     let refused =
         |refusal: Refusal| StoreOutcome::Refused { code: refusal.code, remark: refusal.remark.into_owned() };
     let Some(topic) = shard.metadata.topic(&message.topic) else {
@@ -336,13 +400,27 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
     let of_message = Draft::of_message(message);
     let code = timer::index_code(&message.topic, message.prepared_transaction_offset);
     let draft = Draft { filter_code: code.unwrap_or(of_message.filter_code), ..of_message };
+    let place = Place::in_queue(&topic, &queue);
+    append_and_wait(shard, &queue, &draft, &place, &Keys::of(Properties(draft.properties))).await
+}
+
+/// Appends a broker-internal message to a queue of this shard and waits until it is acknowledged.
+pub async fn append_and_wait(
+    shard: &Rc<Shard>,
+    queue: &Rc<Queue>,
+    draft: &Draft<'_>,
+    place: &Place<'_>,
+    keys: &Keys<'_>,
+) -> StoreOutcome {
+    let refused =
+        |refusal: Refusal| StoreOutcome::Refused { code: refusal.code, remark: refusal.remark.into_owned() };
     // Retry and delay add properties of their own; a message that was just legal may no longer be.
-    if let Err(refusal) = check_size(&shard.settings, &draft, 0) {
+    if let Err(refusal) = check_size(&shard.settings, draft, 0) {
         return refused(refusal);
     }
     let stored = {
         let _state = StateGuard::enter();
-        match append(shard, &topic, &queue, &draft) {
+        match append_at(shard, queue, draft, place, keys) {
             Ok(stored) => stored,
             Err(refusal) => return refused(refusal),
         }
@@ -386,6 +464,10 @@ impl Schema for MessageSchema {
             filter_code: timer::index_code(record.topic(), record.prepared_transaction_offset())
                 .unwrap_or_else(|| tags_code(record.properties().find(name::TAGS))),
         })
+    }
+
+    fn keys(&self, record: &[u8], visit: &mut dyn FnMut(u32)) {
+        key_index::visit_hashes(record, visit);
     }
 }
 

@@ -5,8 +5,8 @@ use rmq_protocol::response_code::ResponseCode;
 use super::refusal::Refusal;
 
 pub use crate::control::names::{
-    CHECK_MAX_TIME_TOPIC as CHECK_MAX_TIME, DEAD_LETTER_PREFIX, RETRY_PREFIX, SCHEDULE_TOPIC as SCHEDULE,
-    TIMER_TOPIC as TIMER, dead_letter_topic as dead_letter, retry_topic as retry,
+    CHECK_MAX_TIME_TOPIC as CHECK_MAX_TIME, DEAD_LETTER_PREFIX, LIGHT_PREFIX, RETRY_PREFIX,
+    SCHEDULE_TOPIC as SCHEDULE, TIMER_TOPIC as TIMER, dead_letter_topic as dead_letter, retry_topic as retry,
 };
 use crate::control::names::{
     HALF_OP_TOPIC, HALF_TOPIC, OFFSET_MOVED_TOPIC, SELF_TEST_TOPIC, topic_name_problem,

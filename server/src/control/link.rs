@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rmq_engine::KeyRecords;
 use tokio::sync::{mpsc, oneshot};
 
 use super::limits::{REQUEST_BYTES_WAITING_MAX, REQUESTS_WAITING_MAX};
@@ -321,11 +322,23 @@ pub enum ShardQuery {
     },
     /// Done when the shard has put into the inbox what it has not reported yet: `Offsets`, `DelayOffsets`.
     HandOver,
+    /// Messages with a key: answered with `ByKey`.
+    ByKey(KeyLookup),
     /// Progress of the delay levels that the shard owns and that ever held a record: answered with `DelayOffsets`.
     DelayOffsets,
     /// State of the shard's timer: answered with `Timer`.
     Timer,
     Stats,
+}
+
+/// The newest messages of a topic with a key, stored between two times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLookup {
+    pub topic: String,
+    pub key: String,
+    pub begin_ms: i64,
+    pub end_ms: i64,
+    pub messages_max: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -337,6 +350,7 @@ pub enum ShardAnswer {
     Groups(Vec<String>),
     /// Level and offset of its next record.
     DelayOffsets(Vec<(i32, i64)>),
+    ByKey(Box<KeyRecords>),
     /// `None`: no such record.
     Timestamp(Option<i64>),
     Stats(Box<ShardStats>),

@@ -2,6 +2,8 @@
 
 pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+/// Light queues and groups that read them; never configured.
+pub const LIGHT_PREFIX: &str = "%LMQ%";
 pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 

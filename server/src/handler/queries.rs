@@ -10,7 +10,7 @@ use rmq_protocol::properties::name;
 use rmq_protocol::record::RecordRef;
 use rmq_protocol::tag::tags_code;
 
-use super::offsets;
+use super::{offsets, query};
 use crate::broker::group_commit::Completion;
 use crate::broker::message::StoreOutcome;
 use crate::broker::pop::{self, revive_log};
@@ -96,6 +96,7 @@ pub async fn answer(shard: &Rc<Shard>, query: ShardQuery) -> ShardAnswer {
             }
             StoreOutcome::Refused { remark, .. } => ShardAnswer::Failed(remark),
         },
+        ShardQuery::ByKey(lookup) => query::look_up(shard, lookup).await,
         ShardQuery::HandOver => {
             shard.hand_over_offsets();
             ShardAnswer::Done

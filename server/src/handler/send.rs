@@ -16,12 +16,13 @@ use rmq_protocol::writer::FrameWriter;
 
 use super::{Handled, Origin, StateGuard, await_group, elsewhere, text};
 use crate::answers::ReplyTo;
+use crate::broker::key_index::Keys;
 use crate::broker::message::{Message, StoreOutcome};
 use crate::broker::metadata::{Queue, Topic};
 use crate::broker::refusal::Refusal;
 use crate::broker::store::{self, Draft};
 use crate::broker::timer::{self, Accepted};
-use crate::broker::{delay_levels, retry, topic_name, transactions};
+use crate::broker::{delay_levels, light_queue, retry, topic_name, transactions};
 use crate::control::link::{ToControl, TopicOutcome, TopicRequest};
 use crate::mesh::{MeshMessage, Verdict};
 use crate::net::executor;
@@ -211,13 +212,14 @@ fn send_one(
         // Clients before 4.6.1 retry a half message with its properties: that is an ordinary message.
         let is_half = seen.is_half && !(header.reconsume_times > 0 && delay_level > 0);
         let is_retry = topic.name.starts_with(topic_name::RETRY_PREFIX);
-        if !is_half && (is_retry || delay_level > 0) {
+        let has_copies = seen.has_light_queues && light_queue::is_dispatched(&shard.settings, &topic.name);
+        if !is_half && (is_retry || delay_level > 0 || has_copies) {
             let mut message = draft.to_message(&topic.name, queue.id);
             if is_retry {
                 retry::divert(shard, &mut message, header, frame.version)?;
             }
             delay_levels::divert(shard, &mut message);
-            if message.topic != topic.name {
+            if message.topic != topic.name || has_copies {
                 return Ok(Some(message));
             }
         }
@@ -243,7 +245,7 @@ fn send_one(
         }
         let _state = StateGuard::enter();
         let appended = match is_half {
-            false => store::append(shard, topic, queue, &draft)?,
+            false => store::append_with_keys(shard, topic, queue, &draft, &seen.keys(&stored))?,
             true => transactions::prepare(shard, topic, queue, &draft, &seen)?,
         };
         shard.answer_when_acknowledged(appended.end, to, |out| {
@@ -345,9 +347,20 @@ fn send_batch(
         })
         .collect();
     let mut drafts = Vec::with_capacity(entries.len());
+    let mut keys = Vec::with_capacity(entries.len());
     let mut from = 0;
     for (entry, end) in entries.iter().zip(ends) {
         let properties = Properties(&properties[std::mem::replace(&mut from, end)..end]);
+        let mut of_this = Keys::default();
+        let mut tags = None;
+        for (name, value) in properties.iter() {
+            if name == name::TAGS.as_bytes() {
+                tags = std::str::from_utf8(value).ok();
+            } else {
+                of_this.take(name, value);
+            }
+        }
+        keys.push(of_this);
         let draft = Draft {
             flag: entry.flag,
             sys_flag: header.sys_flag,
@@ -356,7 +369,7 @@ fn send_batch(
             reconsume_times: header.reconsume_times,
             prepared_transaction_offset: 0,
             properties: properties.0,
-            filter_code: tags_code(properties.find(name::TAGS)),
+            filter_code: tags_code(tags),
             body: entry.body,
         };
         store::check_size(&shard.settings, &draft, 0)?;
@@ -366,7 +379,7 @@ fn send_batch(
         return Err(illegal("the batch holds no message"));
     }
     let _state = StateGuard::enter();
-    let appended = store::append_batch(shard, topic, queue, &drafts)?;
+    let appended = store::append_batch(shard, topic, queue, &drafts, &keys)?;
     shard.answer_when_acknowledged(appended.end, to, |out| {
         let mut ids = String::with_capacity(appended.physical_offsets.len() * 33);
         for &offset in &appended.physical_offsets {

@@ -212,6 +212,7 @@ fn store_options(config: &BrokerConfig, shards: usize) -> StoreOptions {
         read_cache_bytes: config.own.read_cache_bytes as usize,
         zero_ahead_bytes: config.own.zero_ahead_bytes,
         unflushed_bytes_max: config.own.send_backlog_bytes,
+        key_memory_bytes: if config.message_index_enable { KEY_MEMORY_BYTES } else { 0 },
         memory_tail: config
             .own
             .memory_tail
@@ -220,6 +221,9 @@ fn store_options(config: &BrokerConfig, shards: usize) -> StoreOptions {
         ..StoreOptions::new(&config.store_root)
     }
 }
+
+/// Keys of a shard's newest messages in memory, eight bytes each: a file of them takes a quarter.
+const KEY_MEMORY_BYTES: usize = 32 << 20;
 
 /// ASYNC_FLUSH also flushes after this many bytes, so that a flush never has gigabytes to do.
 const ASYNC_FLUSH_BYTES: u64 = 64 << 20;

@@ -272,7 +272,7 @@ impl SimDisk {
         Ok(inode)
     }
 
-    pub(super) fn list(&self, dir: &Path) -> Vec<String> {
+    pub fn list(&self, dir: &Path) -> Vec<String> {
         let state = self.state.borrow();
         let below = state.names.keys().filter(|path| path.parent() == Some(dir));
         below.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
