@@ -12,6 +12,8 @@ from pathlib import Path
 from . import process
 
 START_LIMIT_S = 60
+# Java's `diskSpaceWarningLevelRatio`.
+DISK_RATIO_MAX = 0.9
 BROKER_CONF = """\
 brokerClusterName = DefaultCluster
 brokerName = broker-a
@@ -126,6 +128,11 @@ class Java(Server):
 
     def __init__(self, directory, jars):
         super().__init__(directory)
+        place = os.statvfs(directory)
+        used = place.f_blocks - place.f_bfree
+        if used > DISK_RATIO_MAX * (used + place.f_bavail):
+            raise StartError(f"{directory} is on a disk that is more than {DISK_RATIO_MAX:.0%} full: this broker would "
+                             "refuse sends")
         self.jars = jars
         self.start()
 
