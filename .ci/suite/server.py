@@ -12,6 +12,8 @@ from pathlib import Path
 from . import process
 
 START_LIMIT_S = 60
+# Java's `diskSpaceWarningLevelRatio`.
+DISK_RATIO_MAX = 0.9
 BROKER_CONF = """\
 brokerClusterName = DefaultCluster
 brokerName = broker-a
@@ -23,6 +25,10 @@ flushDiskType = ASYNC_FLUSH
 autoCreateTopicEnable = true
 defaultTopicQueueNums = 4
 mappedFileSizeCommitLog = 67108864
+"""
+# For the interop suite. Java's broker writes down three seconds late which transactions have ended, and so asks about
+# them again when it checks more often.
+FEATURES_CONF = """\
 enablePropertyFilter = true
 transactionTimeOut = 6000
 transactionCheckInterval = 5000
@@ -56,7 +62,7 @@ def free_ports():
 class Server:
     """Started at once, stopped by `stop`, and killed and started again on the same data by `crash`."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, settings=""):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True)
         namesrv, self.broker_port = free_ports()
@@ -64,7 +70,8 @@ class Server:
         self.namesrv = f"127.0.0.1:{namesrv}"
         self.broker = f"127.0.0.1:{self.broker_port}"
         self.conf = self.directory / "broker.conf"
-        self.conf.write_text(BROKER_CONF.format(broker=self.broker_port))
+        self.settings = BROKER_CONF.format(broker=self.broker_port) + settings
+        self.conf.write_text(self.settings)
         self.processes = []
 
     def start(self):
@@ -107,8 +114,8 @@ class Server:
 class Ours(Server):
     clean_exits = (0,)
 
-    def __init__(self, directory, binary):
-        super().__init__(directory)
+    def __init__(self, directory, binary, settings=""):
+        super().__init__(directory, settings)
         self.binary = Path(binary).resolve()
         if not self.binary.exists():
             raise StartError(f"{self.binary} is not there; build it with: cargo build --release")
@@ -124,15 +131,20 @@ class Java(Server):
     # The JVM reports the signal that ended it.
     clean_exits = (0, 143)
 
-    def __init__(self, directory, jars):
-        super().__init__(directory)
+    def __init__(self, directory, jars, settings=""):
+        super().__init__(directory, settings)
+        place = os.statvfs(directory)
+        used = place.f_blocks - place.f_bfree
+        if used > DISK_RATIO_MAX * (used + place.f_bavail):
+            raise StartError(f"{directory} is on a disk that is more than {DISK_RATIO_MAX:.0%} full: this broker would "
+                             "refuse sends")
         self.jars = jars
         self.start()
 
     def start(self):
         (self.directory / "namesrv.conf").write_text(f"listenPort={self.namesrv_port}\n")
         store = f"namesrvAddr = {self.namesrv}\nstorePathRootDir = {self.directory}/store\n"
-        self.conf.write_text(BROKER_CONF.format(broker=self.broker_port) + store)
+        self.conf.write_text(self.settings + store)
         env = dict(os.environ, ROCKETMQ_HOME=str(self.directory))
         for name, main, conf in (("namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", "namesrv.conf"),
                                  ("broker", "org.apache.rocketmq.broker.BrokerStartup", "broker.conf")):
