@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use rmq_protocol::request_code::RequestCode;
 use rmq_protocol::response_code::ResponseCode;
 use support::{Answer, Client, Server, TempDir};
@@ -49,6 +51,35 @@ fn what_is_wrong_or_forbidden_changes_nothing() {
         (setting(&mut client, "traceOn"), setting(&mut client, "nonsense")),
         ("true".into(), "(none)".into())
     );
+}
+
+/// An operator moves its name servers and tells every broker.
+#[test]
+fn a_changed_list_of_name_servers_is_followed() {
+    let dir = TempDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.connect();
+    let mut name_server = server.connect_namesrv();
+    let mut knows_route = |wanted: bool| {
+        let began = Instant::now();
+        let mut knows = || {
+            let asked = [("topic", "TBW102")];
+            name_server.call(RequestCode::GET_ROUTEINFO_BY_TOPIC, &asked, b"").code == ResponseCode::SUCCESS
+        };
+        while knows() != wanted {
+            assert!(began.elapsed() < Duration::from_secs(20), "the route should be known: {wanted}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    knows_route(true);
+    let nobody = support::free_port();
+    change(&mut client, &format!("namesrvAddr=127.0.0.1:{nobody}")).expect(ResponseCode::SUCCESS);
+    knows_route(false);
+    let both = format!("namesrvAddr=127.0.0.1:{nobody};127.0.0.1:{}", server.namesrv_port);
+    change(&mut client, &both).expect(ResponseCode::SUCCESS);
+    knows_route(true);
+    assert_eq!(change(&mut client, "namesrvAddr=nonsense").code, ResponseCode::INVALID_PARAMETER);
+    client.send("T", 0, "", b"x").expect(ResponseCode::SUCCESS);
 }
 
 /// Requests and changes at the same time: every answer is one or the other, and the broker stays up.

@@ -10,9 +10,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::FutureExt;
 use rmq_protocol::response_code::ResponseCode;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -71,7 +73,12 @@ impl Registrar {
     /// Starts the tasks on the current `LocalSet`; they end after `stop`.
     pub fn start(&self, state: &Rc<State>, tasks: &mut JoinSet<()>) {
         for target in &*self.targets.borrow() {
-            tasks.spawn_local(keep_registered(state.clone(), target.clone()));
+            let (state, target) = (state.clone(), target.clone());
+            tasks.spawn_local(async move {
+                keep_registered(state, target).await;
+                // Done with this name server; the end of a task of this set would end the broker.
+                std::future::pending().await
+            });
         }
     }
 
@@ -89,7 +96,13 @@ impl Registrar {
         for address in name_servers {
             if targets.iter().all(|target| target.address != *address) {
                 let target = Target::new(address);
-                tokio::task::spawn_local(keep_registered(state.clone(), target.clone()));
+                let kept = AssertUnwindSafe(keep_registered(state.clone(), target.clone())).catch_unwind();
+                tokio::task::spawn_local(async move {
+                    if kept.await.is_err() {
+                        // As the end of any other task of the control thread.
+                        std::process::abort();
+                    }
+                });
                 targets.push(target);
             }
         }
