@@ -90,12 +90,20 @@ class Bench:
                        "-r", "4", "-w", "4"), self.log(scenario.name), 60)
         return status == 0 and any("success" in line for line in lines)
 
+    def pop(self, scenario, topic, group):
+        """The broker shall hand out the topic's messages to the group."""
+        where = ["-n", self.server.namesrv, "-c", "DefaultCluster"]
+        for words in (["updateSubGroup", *where, "-g", group],
+                      ["setConsumeMode", *where, "-t", topic, "-g", group, "-m", "POP", "-q", "0"]):
+            process.run(self.admin(scenario.name, *words), self.log(scenario.name), 60)
+
 
 def all_scenarios():
     found = []
     for version in JAVA_CLIENTS:
         found += [_java(version, main) for main in JAVA]
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
+    found.append(Scenario("java-5.3.3 Pop", JAVA_LIMIT_S, _pop))
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
     found.append(Scenario("mqadmin", 180, _mqadmin))
@@ -106,6 +114,14 @@ def all_scenarios():
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} Survive", 180, _survive(version), alone=True))
     return found
+
+
+def _pop(bench, scenario):
+    label = "java-533"
+    bench.create_topic(scenario, f"Pop_{label}")
+    for group in ("pop", "pop_ordered"):
+        bench.pop(scenario, f"Pop_{label}", f"G_{group}_{label}")
+    return bench.check(scenario, bench.java("5.3.3", "Pop", scenario.name) + [label])
 
 
 def _java(version, main, binary_header=False):
