@@ -135,6 +135,13 @@ class Bench:
             time.sleep(0.1)
         return True
 
+    def pop(self, scenario, topic, group):
+        """The broker shall hand out the topic's messages to the group."""
+        where = ["-n", self.server.namesrv, "-c", "DefaultCluster"]
+        for words in (["updateSubGroup", *where, "-g", group],
+                      ["setConsumeMode", *where, "-t", topic, "-g", group, "-m", "POP", "-q", "0"]):
+            process.run(self.admin(scenario.name, *words), self.log(scenario.name), 60)
+
 
 def all_scenarios():
     found = []
@@ -142,6 +149,7 @@ def all_scenarios():
         found += [_java(version, main) for main in JAVA]
     found += [_java("5.3.3", main) for main in JAVA_5]
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
+    found.append(Scenario("java-5.3.3 Pop", JAVA_LIMIT_S, _pop))
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
     found.append(Scenario("mqadmin", 300, _mqadmin))
@@ -155,6 +163,14 @@ def all_scenarios():
         found += [Scenario(f"java-{version} {main}", 180, _survive(version, main), alone=True)
                   for main in ("Survive", "TransactionSurvive")]
     return found
+
+
+def _pop(bench, scenario):
+    label = "java-533"
+    bench.create_topic(scenario, f"Pop_{label}")
+    for group in ("pop", "pop_ordered"):
+        bench.pop(scenario, f"Pop_{label}", f"G_{group}_{label}")
+    return bench.check(scenario, bench.java("5.3.3", "Pop", scenario.name) + [label])
 
 
 def _java(version, main, binary_header=False):

@@ -105,8 +105,7 @@ def cases():
     yield query.but("nobody")
     yield Case("HEART_BEAT/assigned", 34, None, heartbeat("assigned", "Popped"), connection="pop", pause_s=0.5)
     yield from query.relatives()
-    yield Case("GET_ROUTEINFO_BY_TOPIC/assigned", 105, {"topic": "no-such-thing"}, at="namesrv")
-    for key, value in (("strategyName", "AVG_BY_CIRCLE"), ("strategyName", "ODD"), ("topic", "PoppedWide"), ("topic", "no-such-thing"),
+    for key, value in (("strategyName", "AVG_BY_CIRCLE"), ("strategyName", "ODD"), ("topic", "PoppedWide"), ("topic", "never-made"),
                        ("topic", "%RETRY%assigned"), ("clientId", "stranger"), ("clientId", ""), ("messageModel", "BROADCASTING")):
         yield query.but(f"{key}={value}", body={**ASSIGNMENT, key: value})
     mode = Case("SET_MESSAGE_REQUEST_MODE", 401, None, MODE, connection="pop")

@@ -4,8 +4,11 @@
 
 use rmq_protocol::body::MessageQueue;
 
+/// Indexes of the queues for one client, by number, of so many, when there are so many queues.
+pub type Strategy = fn(usize, usize, usize) -> Vec<usize>;
+
 /// `None`: there is no such strategy.
-pub fn strategy(name: &str) -> Option<fn(usize, usize, usize) -> Vec<usize>> {
+pub fn strategy(name: &str) -> Option<Strategy> {
     match name {
         "AVG" => Some(contiguous),
         "AVG_BY_CIRCLE" => Some(in_turn),
@@ -26,7 +29,7 @@ fn in_turn(client: usize, clients: usize, queues: usize) -> Vec<usize> {
 
 /// The queues of a client that pops. With few shares it gets those of the clients behind it too.
 pub fn popping(
-    allocate: fn(usize, usize, usize) -> Vec<usize>,
+    allocate: Strategy,
     client: Option<usize>,
     clients: usize,
     queues: &[MessageQueue],

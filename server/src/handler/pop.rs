@@ -15,7 +15,7 @@ use rmq_protocol::request_code::RequestCode;
 use rmq_protocol::response_code::ResponseCode;
 use rmq_protocol::writer::FrameWriter;
 
-use super::{Handled, Origin, await_group, elsewhere, pull, text};
+use super::{Handled, Origin, StateGuard, await_group, elsewhere, pull, text};
 use crate::answers::ReplyTo;
 use crate::broker::filter::Filter;
 use crate::broker::group_commit::Completion;
@@ -246,6 +246,7 @@ fn filter(shard: &Shard, kind: Option<&str>, expression: &str) -> Result<Filter,
 
 /// Goes through the queues at once, as far as memory and this shard reach; a task does the rest.
 fn run(shard: &Rc<Shard>, mut pop: Pop) {
+    let _state = StateGuard::enter();
     let mut going = going(shard, &pop);
     if let Poll::Ready(portion) = going.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         return conclude(shard, pop, portion);

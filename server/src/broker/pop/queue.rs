@@ -70,8 +70,12 @@ impl PopQueue {
     }
 }
 
+/// By topic, and there by queue id.
+type OfGroup = FxHashMap<Box<str>, Vec<Option<Rc<PopQueue>>>>;
+
+/// By group.
 #[derive(Default)]
-pub struct PopQueues(RefCell<FxHashMap<Box<str>, FxHashMap<Box<str>, Vec<Option<Rc<PopQueue>>>>>>);
+pub struct PopQueues(RefCell<FxHashMap<Box<str>, OfGroup>>);
 
 impl PopQueues {
     pub fn known(&self, group: &str, topic: &str, id: i32) -> Option<Rc<PopQueue>> {

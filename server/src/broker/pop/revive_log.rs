@@ -234,11 +234,10 @@ fn apply(shard: &Shard, record: &RecordRef<'_>) {
 async fn move_all(shard: &Rc<Shard>, from: QueueNumber) -> bool {
     let mut moved = Vec::new();
     let mut end = None;
-    while let Some((place, checkpoint)) = {
-        let oldest = shard.pop.checkpoints.borrow().oldest();
-        oldest
-    } {
-        shard.pop.checkpoints.borrow_mut().close(place);
+    loop {
+        let mut checkpoints = shard.pop.checkpoints.borrow_mut();
+        let Some((place, checkpoint)) = checkpoints.oldest() else { break };
+        checkpoints.close(place);
         moved.push(checkpoint);
     }
     shard.pop.checkpoints.borrow_mut().take_changed();

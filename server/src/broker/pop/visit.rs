@@ -141,15 +141,14 @@ pub fn has_messages(shard: &Shard, group: &str, queue: &Queue, is_ordered: bool)
     let (min, max) = bounds(shard, queue);
     let committed = shard.offsets.borrow().committed(group, &queue.topic, queue.id).unwrap_or(min);
     let Some(known) = shard.pop.queues.known(group, &queue.topic, queue.id) else { return max > committed };
-    let is_blocked = || {
+    if max <= known.begin(committed) || known.is_busy.get() || is_over_threshold(shard, &known) {
+        return false;
+    }
+    if is_ordered {
         let now_ms = store::wall_clock_ms();
-        known.order.borrow().as_ref().is_some_and(|record| record.blocks("", now_ms))
-    };
-    max > known.begin(committed)
-        && !known.is_busy.get()
-        && !is_over_threshold(shard, &known)
-        && !(is_ordered && is_blocked())
-        && !shard.pop.is_full()
+        return !known.order.borrow().as_ref().is_some_and(|record| record.blocks("", now_ms));
+    }
+    !shard.pop.is_full()
 }
 
 fn limits(filter: &Filter, messages_max: u32, shard: &Shard) -> ReadLimits {

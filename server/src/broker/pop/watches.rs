@@ -18,7 +18,9 @@ use crate::shard::Shard;
 
 /// By topic, as it is stored: who, at which shard.
 #[derive(Default)]
-pub struct Watches(RefCell<FxHashMap<Box<str>, FxHashSet<(usize, Arc<WaitKey>)>>>);
+pub struct Watches(RefCell<FxHashMap<Box<str>, Watching>>);
+
+type Watching = FxHashSet<(usize, Arc<WaitKey>)>;
 
 /// Tells `from` as soon as there is something for `key` in this shard's queues, which may be now.
 pub fn watch(shard: &Rc<Shard>, from: usize, key: Arc<WaitKey>) {
