@@ -56,7 +56,8 @@ pub fn is_dispatched(settings: &Settings, topic: &str) -> bool {
 
 /// Whether it asks for light queues, and has to be stored here.
 pub fn wants(settings: &Settings, message: &Message) -> bool {
-    is_dispatched(settings, &message.topic) && message.property(name::INNER_MULTI_DISPATCH).is_some()
+    let names = || message.property(name::INNER_MULTI_DISPATCH).unwrap_or_default();
+    is_dispatched(settings, &message.topic) && !names().trim().is_empty()
 }
 
 /// Stores a message and its copies, and waits until all of them are acknowledged.
