@@ -92,9 +92,9 @@ FEATURES = (
     Feature("pop", "POP with assignment by the broker", (("java-5.3.3 Pop", "POP:"),)),
     Feature("request-reply", "request and reply", (("java-* Requests", "gets its own reply"),)),
     Feature("trace", "message trace", (
-        ("java-* Trace", "trace of the consumption"), ("java-* Trace", "queryMsgTraceById", "mqadmin")), built=False),
+        ("java-* Trace", "trace of the consumption"), ("java-* Trace", "queryMsgTraceById", "mqadmin"))),
     Feature("query", "messages by key and by unique id", (
-        ("java-* Query", "by key"), ("java-* Query", "queryMsgByKey", "mqadmin")), built=False),
+        ("java-* Query", "by key"), ("java-* Query", "queryMsgByKey", "mqadmin"))),
     Feature("online-group", "a running group: what it does, one message by hand, rewinding", (
         ("java-* Running", "running info", "mqadmin"), ("java-* Running", "by hand"), ("java-* Running", "set back"))),
 )

@@ -149,7 +149,7 @@ def all_scenarios():
         found += [_java(version, main) for main in JAVA]
     found += [_java("5.3.3", main) for main in JAVA_5]
     found += [_java("5.3.3", main, binary_header=True) for main in JAVA_BINARY]
-    found.append(Scenario("java-5.3.3 Pop", JAVA_LIMIT_S, _pop))
+    found.append(Scenario("java-5.3.3 PopRedelivery", JAVA_LIMIT_S, _pop))
     for version in JAVA_CLIENTS:
         found.append(Scenario(f"java-{version} guide", 150, _guide(version)))
     found.append(Scenario("mqadmin", 300, _mqadmin))
@@ -167,10 +167,11 @@ def all_scenarios():
 
 def _pop(bench, scenario):
     label = "java-533"
-    bench.create_topic(scenario, f"Pop_{label}")
+    topic = f"PopRedelivery_{label}"
+    bench.create_topic(topic)
     for group in ("pop", "pop_ordered"):
-        bench.pop(scenario, f"Pop_{label}", f"G_{group}_{label}")
-    return bench.check(scenario, bench.java("5.3.3", "Pop", scenario.name) + [label])
+        bench.pop(scenario, topic, f"G_{group}_{label}")
+    return bench.check(scenario, bench.java("5.3.3", "PopRedelivery", scenario.name) + [label])
 
 
 def _java(version, main, binary_header=False):

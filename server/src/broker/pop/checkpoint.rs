@@ -1,11 +1,12 @@
 //! A checkpoint: messages of one queue that one pop handed out, and which of them are acknowledged.
 //!
 //! In the revive log a record's body is, all numbers little-endian:
-//!
-//!     checkpoint 1,4  popTime i64  invisible i64  start i64  queue i32  acked u32  attempts u8
-//!                     count u8  count * (offset - start) u32  group len u16  group  topic
-//!     acks         2  (place i64  acked u32) repeated: bits of the checkpoint at that place of the log
-//!     rewind       3  offset i64  queue i32  group len u16  group  topic
+//! ```text
+//! checkpoint 1,4  popTime i64  invisible i64  start i64  queue i32  acked u32  attempts u8
+//!                 count u8  count * (offset - start) u32  group len u16  group  topic
+//! acks         2  (place i64  acked u32) repeated: bits of the checkpoint at that place of the log
+//! rewind       3  offset i64  queue i32  group len u16  group  topic
+//! ```
 //!
 //! A checkpoint of kind 1 tells how far its group has come; one of kind 4 (an invisible time was changed, or the
 //! checkpoint was written again) does not.

@@ -1,10 +1,11 @@
 //! What a client sends back to acknowledge: texts that Java's clients take apart and put together.
-//!
-//!     extra info        start popTime invisibleTime reviveQueue flag broker queue [offset]
-//!     startOffsetInfo   flag queue start                       entries joined by ;
-//!     msgOffsetInfo     flag queue offset,offset,..            entries joined by ;
-//!     orderCountInfo    flag qo<queue>%<offset> times          entries joined by ;
-//!                       flag queue timesAtLeast
+//! ```text
+//! extra info        start popTime invisibleTime reviveQueue flag broker queue [offset]
+//! startOffsetInfo   flag queue start                       entries joined by ;
+//! msgOffsetInfo     flag queue offset,offset,..            entries joined by ;
+//! orderCountInfo    flag qo<queue>%<offset> times          entries joined by ;
+//!                   flag queue timesAtLeast
+//! ```
 //!
 //! At most one entry for each flag and queue: Java's clients fail at a second.
 

@@ -49,7 +49,7 @@ pub async fn run(shard: Rc<Shard>) {
 }
 
 pub fn age_ms(half: Half<'_>) -> i64 {
-    store::wall_clock_ms() - half.record.born_timestamp()
+    store::wall_clock_ms().saturating_sub(half.record.born_timestamp())
 }
 
 /// What a pass does about one half message.

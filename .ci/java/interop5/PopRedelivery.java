@@ -17,10 +17,10 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
  * Push consumers whose queues the broker assigns and whose messages it hands out: clients from 5.0 on only.
  * The groups `pop` and `pop_ordered` have been set to POP for the topic before.
  */
-final class Pop {
+final class PopRedelivery {
     public static void main(String[] args) {
         Session.run(args, session -> {
-            String topic = session.topic("Pop");
+            String topic = session.topic("PopRedelivery");
             DefaultMQProducer producer = session.producer("pop");
             for (int i = 0; i < 600; i++) {
                 producer.send(Session.message(topic, "TagA", "k" + i));
