@@ -349,6 +349,9 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
             Err(refusal) => return refused(refusal),
         }
     };
+    if code.is_some() {
+        timer::count_stored(shard, message);
+    }
     match shard.acknowledged(stored.end).await {
         Completion::Acknowledged => StoreOutcome::Stored {
             queue_offset: stored.queue_offset,
