@@ -99,6 +99,7 @@ fn refusals_are_javas() {
     client.send("Known", 0, "", &[0; 4097]).expect(ResponseCode::MESSAGE_ILLEGAL);
     let long = format!("K\u{1}{}\u{2}", "v".repeat(32_700));
     client.send("Known", 0, &long, b"x").expect(ResponseCode::MESSAGE_ILLEGAL);
+    client.send("Known", 0, "TIMER_DELAY_SEC\u{1}999999\u{2}", b"x").expect(ResponseCode::MESSAGE_ILLEGAL);
     let answer = client.call(RequestCode(54_321), &[], b"").expect(ResponseCode::REQUEST_CODE_NOT_SUPPORTED);
     assert_eq!(answer.remark, " request type 54321 not supported");
     let mut fields = send_fields("Unknown", "0", "");

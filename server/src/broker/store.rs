@@ -401,7 +401,12 @@ pub async fn store_here(shard: &Rc<Shard>, message: &Message) -> StoreOutcome {
     let code = timer::index_code(&message.topic, message.prepared_transaction_offset);
     let draft = Draft { filter_code: code.unwrap_or(of_message.filter_code), ..of_message };
     let place = Place::in_queue(&topic, &queue);
-    append_and_wait(shard, &queue, &draft, &place, &Keys::of(Properties(draft.properties))).await
+    let outcome =
+        append_and_wait(shard, &queue, &draft, &place, &Keys::of(Properties(draft.properties))).await;
+    if code.is_some() && matches!(outcome, StoreOutcome::Stored { .. }) {
+        timer::count_stored(shard, message);
+    }
+    outcome
 }
 
 /// Appends a broker-internal message to a queue of this shard and waits until it is acknowledged.

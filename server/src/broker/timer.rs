@@ -121,6 +121,13 @@ pub fn index_code(topic: &str, prepared_transaction_offset: i64) -> Option<i64> 
     (topic == topic_name::TIMER).then_some(prepared_transaction_offset)
 }
 
+/// Counts a message that `divert` sent here.
+pub fn count_stored(shard: &Shard, message: &Message) {
+    if let Some(topic) = message.property("REAL_TOPIC").filter(|_| !is_recall(message)) {
+        shard.timer.counts.borrow_mut().add(topic, 1, store::wall_clock_ms());
+    }
+}
+
 pub fn is_recall(message: &Message) -> bool {
     message.topic == topic_name::TIMER && DueCode(message.prepared_transaction_offset).is_recall()
 }
