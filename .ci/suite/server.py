@@ -25,6 +25,7 @@ flushDiskType = ASYNC_FLUSH
 autoCreateTopicEnable = true
 defaultTopicQueueNums = 4
 mappedFileSizeCommitLog = 67108864
+recallMessageEnable = true
 """
 # For the interop suite. Java's broker writes down three seconds late which transactions have ended, and so asks about
 # them again when it checks more often.
@@ -32,7 +33,6 @@ FEATURES_CONF = """\
 enablePropertyFilter = true
 transactionTimeOut = 6000
 transactionCheckInterval = 5000
-recallMessageEnable = true
 traceTopicEnable = true
 """
 

@@ -20,14 +20,19 @@ use crate::shard::Shard;
 
 /// Handled on the shard of the connection: the handle does not say on which one the message waits.
 pub fn recall(shard: &Rc<Shard>, origin: &Origin<'_>, frame: &Frame<'_>) -> Result<Handled, Refusal> {
-    let header = RecallMessageHeader::decode(&frame.header.fields)?;
     let to = ReplyTo::of(origin.connection, &frame.header);
+    let refused = |refusal: Refusal| {
+        shard.answers.now(&to, |out| write_refused(shard, out, &to, &refusal));
+        Ok(Handled::Done)
+    };
+    // As in Java, before anybody looks at what is asked.
+    if let Err(refusal) = is_open(shard) {
+        return refused(refusal);
+    }
+    let header = RecallMessageHeader::decode(&frame.header.fields)?;
     let (message, unique_key) = match recall_message(shard, origin, &header) {
         Ok(recall) => recall,
-        Err(refusal) => {
-            shard.answers.now(&to, |out| write_refused(shard, out, &to, &refusal));
-            return Ok(Handled::Done);
-        }
+        Err(refusal) => return refused(refusal),
     };
     shard.answers.defer(&to);
     let shard = Rc::clone(shard);
@@ -57,6 +62,21 @@ fn write_refused(shard: &Shard, out: &mut Vec<u8>, to: &ReplyTo, refusal: &Refus
         .finish();
 }
 
+fn is_open(shard: &Shard) -> Result<(), Refusal> {
+    let settings = &shard.settings;
+    if !settings.timer.recall {
+        return Err(Refusal::new(ResponseCode::NO_PERMISSION, "recall failed, operation is forbidden"));
+    }
+    if shard.is_draining()
+        || store::wall_clock_ms() < settings.accept_sends_from_ms
+        || settings.broker_permission & PERM_WRITE == 0 && !settings.timer.recall_when_not_writable
+    {
+        let remark = "recall failed, broker service not available";
+        return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, remark));
+    }
+    Ok(())
+}
+
 /// The message that takes another back, and whose key. It waits in the timer like the other, for the same tick.
 fn recall_message(
     shard: &Shard,
@@ -66,15 +86,6 @@ fn recall_message(
     let settings = &shard.settings;
     let refuse = |code, remark: &'static str| Err(Refusal::new(code, remark));
     let now_ms = store::wall_clock_ms();
-    if !settings.timer.recall {
-        return refuse(ResponseCode::NO_PERMISSION, "recall failed, operation is forbidden");
-    }
-    if shard.is_draining()
-        || now_ms < settings.accept_sends_from_ms
-        || settings.broker_permission & PERM_WRITE == 0 && !settings.timer.recall_when_not_writable
-    {
-        return refuse(ResponseCode::SERVICE_NOT_AVAILABLE, "recall failed, broker service not available");
-    }
     let topic = text(header.topic);
     if shard.metadata.topic(&topic).is_none() {
         let remark = format!("recall failed, the topic[{topic}] not exist");
