@@ -141,6 +141,7 @@ impl CrashArgs {
             max_messages: 32,
             suspend: Duration::ZERO,
             tags: String::from("*"),
+            sql: None,
             group: String::from("rmq-crash"),
             codec: self.load.codec,
         }

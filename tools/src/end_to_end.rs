@@ -143,6 +143,7 @@ impl EndToEndArgs {
             max_messages: self.pull_messages,
             suspend: self.suspend,
             subscription: String::from("*"),
+            is_sql: false,
             strict: false,
             rate: None,
         }

@@ -41,8 +41,9 @@ pub struct PullSettings {
     pub max_messages: u32,
     /// How long the broker may hold a pull that finds nothing.
     pub suspend: Duration,
-    /// Tag expression.
+    /// Of tags, or in SQL92.
     pub subscription: String,
+    pub is_sql: bool,
     /// One pull at a time on each connection, whatever the number of its queues.
     pub strict: bool,
     /// Messages per second, of all connections here.
@@ -476,6 +477,6 @@ fn write_pull(settings: &PullSettings, index: usize, range: &PullRange, out: &mu
         .field_int("suspendTimeoutMillis", settings.suspend.as_millis() as i64)
         .field("subscription", &settings.subscription)
         .field_int("subVersion", 0)
-        .field("expressionType", "TAG")
+        .field("expressionType", if settings.is_sql { "SQL92" } else { "TAG" })
         .finish();
 }

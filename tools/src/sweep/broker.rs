@@ -263,6 +263,7 @@ impl Starter {
             max_messages: 32,
             suspend: Duration::ZERO,
             tags: String::from("*"),
+            sql: None,
             group: String::from("rmq-sweep"),
             codec: CodecName::Json,
         };
