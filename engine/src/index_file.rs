@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
 use crate::offset::{QueueName, QueueNumber};
 use crate::queue::Span;
+use crate::whole_file;
 
 const MAGIC: [u8; 8] = *b"rmqINDX\0";
 const VERSION: u32 = 1;
@@ -266,16 +267,12 @@ impl<E: Env> IndexWriter<E> {
     pub async fn finish(mut self) -> Result<(), Error> {
         self.close_page();
         self.write_out(true).await?;
-        self.file.sync().await.map_err(Error::io("sync", &self.temporary))?;
-        self.file.close().await.map_err(Error::io("close", &self.temporary))?;
-        self.env.rename(&self.temporary, &self.path).await.map_err(Error::io("rename", &self.temporary))?;
-        let dir = self.path.parent().expect("a file has a directory");
-        self.env.sync_dir(dir).await.map_err(Error::io("sync", dir))
+        whole_file::publish(&self.env, self.file, &self.temporary, &self.path).await
     }
 }
 
 /// A page proves that it is this block; a page of another index file would only pass if it were equal.
-fn page_checksum(page: &[u8], block: u64) -> u32 {
+pub(crate) fn page_checksum(page: &[u8], block: u64) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(block as u32);
     hasher.update(&page[4..]);
     hasher.finalize()

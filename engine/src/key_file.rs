@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
+use crate::index_file::page_checksum;
 use crate::key_buffer::{KeyEntry, Sample, Stretch};
 use crate::limits::{BLOCK_BYTES, KEY_BUCKET_ENTRIES, PIECE_BYTES};
+use crate::whole_file;
 
 const MAGIC: [u8; 8] = *b"rmqKEYS\0";
 const VERSION: u32 = 1;
@@ -187,18 +189,8 @@ impl<E: Env> KeyWriter<E> {
         if !self.pages.is_empty() {
             self.write_out().await?;
         }
-        self.file.sync().await.map_err(Error::io("sync", &self.temporary))?;
-        self.file.close().await.map_err(Error::io("close", &self.temporary))?;
-        self.env.rename(&self.temporary, &self.path).await.map_err(Error::io("rename", &self.temporary))?;
-        let dir = self.path.parent().expect("a file has a directory");
-        self.env.sync_dir(dir).await.map_err(Error::io("sync", dir))
+        whole_file::publish(&self.env, self.file, &self.temporary, &self.path).await
     }
-}
-
-fn page_checksum(page: &[u8], block: u64) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(block as u32);
-    hasher.update(&page[4..]);
-    hasher.finalize()
 }
 
 /// Whether these bytes are that block of a key file, undamaged.

@@ -33,6 +33,7 @@ mod superblock;
 mod tail;
 mod timeline;
 mod watermarks;
+mod whole_file;
 
 pub use env::{Class, Env, File, Memory, OpenMode};
 pub use error::{AppendError, Error};

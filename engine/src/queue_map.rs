@@ -18,6 +18,7 @@ use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
 use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
 use crate::offset::{LogPosition, QueueName, QueueNumber};
+use crate::whole_file;
 
 const MAGIC: [u8; 8] = *b"rmqQMAP\0";
 const VERSION: u32 = 1;
@@ -161,25 +162,7 @@ pub(crate) async fn read<E: Env>(
 ) -> Result<Found, Error> {
     let mut found = Found::Absent;
     for slot in 0..2 {
-        let path = path(store, shard, slot);
-        let file = match env.open(&path, OpenMode::READ).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other.map_err(Error::io("open", &path))?,
-        };
-        let size = file.size().map_err(Error::io("stat", &path))?;
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < size {
-            let piece = file.read_at(bytes.len() as u64, PIECE_BYTES).await;
-            let piece = piece.map_err(Error::io("read", &path))?;
-            if piece.is_empty() {
-                break;
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        // What a killed process was writing may be in the disk's cache only. The next map overwrites the other file,
-        // and a power cut must not leave neither.
-        file.sync().await.map_err(Error::io("sync", &path))?;
-        file.close().await.map_err(Error::io("close", &path))?;
+        let Some(bytes) = whole_file::read_durably(env, &path(store, shard, slot)).await? else { continue };
         let map = QueueMap::decode(&bytes)
             .filter(|map| map.store_id == store_id && map.shard == shard && map.generation == generation);
         found = match (found, map) {

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use super::TimelineEntry;
 use crate::env::{Env, File, OpenMode};
 use crate::error::Error;
-use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
+use crate::limits::BLOCK_BYTES;
+use crate::whole_file;
 
 const MAGIC: [u8; 8] = *b"rmqTLIN\0";
 const VERSION: u32 = 1;
@@ -123,25 +124,7 @@ fn path(dir: &Path, sequence: u64) -> PathBuf {
 pub(super) async fn read<E: Env>(env: &E, dir: &Path) -> Result<Found, Error> {
     let mut found = Found::Absent;
     for slot in 0..2 {
-        let path = path(dir, slot);
-        let file = match env.open(&path, OpenMode::READ).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            file => file.map_err(Error::io("open", &path))?,
-        };
-        let size = file.size().map_err(Error::io("stat", &path))?;
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < size {
-            let piece = file.read_at(bytes.len() as u64, PIECE_BYTES).await;
-            let piece = piece.map_err(Error::io("read", &path))?;
-            if piece.is_empty() {
-                break;
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        // What a killed process was writing may be in the disk's cache only. The next checkpoint overwrites the
-        // other file, and a power cut must not leave neither.
-        file.sync().await.map_err(Error::io("sync", &path))?;
-        file.close().await.map_err(Error::io("close", &path))?;
+        let Some(bytes) = whole_file::read_durably(env, &path(dir, slot)).await? else { continue };
         found = match (found, Checkpoint::decode(&bytes)) {
             (Found::Newest(old), Some(new)) if old.sequence > new.sequence => Found::Newest(old),
             (_, Some(new)) => Found::Newest(new),

@@ -321,12 +321,17 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    pub fn named(topic: &'a str, queue_id: i32) -> Self {
+        Self { topic, queue_id, key_seed: KeySeed::of_topic(topic) }
+    }
+
     fn in_queue(topic: &'a Topic, queue: &Queue) -> Self {
         Self { topic: &topic.name, queue_id: queue.id, key_seed: topic.key_seed }
     }
 }
 
-fn fields<'a>(shard: &Shard, place: &Place<'a>, draft: &Draft<'a>) -> RecordFields<'a> {
+/// The record that a message becomes.
+pub fn fields<'a>(shard: &Shard, place: &Place<'a>, draft: &Draft<'a>) -> RecordFields<'a> {
     RecordFields {
         queue_id: place.queue_id,
         flag: draft.flag,

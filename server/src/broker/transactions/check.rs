@@ -9,10 +9,9 @@ use std::rc::Rc;
 use rmq_engine::{LogPosition, QueueNumber};
 use rmq_protocol::header::Codec;
 use rmq_protocol::message_id::{MESSAGE_ID_LEN_MAX, MessageId};
-use rmq_protocol::properties::{PropertiesSource, name};
-use rmq_protocol::record::{self, RecordFields};
+use rmq_protocol::properties::name;
+use rmq_protocol::record;
 use rmq_protocol::request_code::RequestCode;
-use rmq_protocol::text::Text;
 use rmq_protocol::writer::FrameWriter;
 use tokio::sync::oneshot;
 
@@ -24,7 +23,7 @@ use super::{CHECK_GROUP, HalfQueue};
 use crate::broker::group_commit::Completion;
 use crate::broker::message::{Message, StoreOutcome};
 use crate::broker::refusal::Refusal;
-use crate::broker::store::{self, Draft, Stored};
+use crate::broker::store::{self, Draft, Place, Stored};
 use crate::broker::{retry, topic_name};
 use crate::control::link::{ToControl, TopicRequest, TransactionCheck};
 use crate::control::names::{HALF_OP_TOPIC, HALF_TOPIC};
@@ -290,19 +289,9 @@ fn append_copy(shard: &Shard, queue: &HalfQueue, renewal: &Renewal) -> Result<St
 /// CHECK_TRANSACTION_STATE for a copy; its producer sees the message at its real place.
 fn check(shard: &Shard, message: &Message, copy: &Stored) -> Option<TransactionCheck> {
     let group = message.property(name::PRODUCER_GROUP)?.to_owned();
-    let fields = RecordFields {
-        queue_id: message.property(name::REAL_QUEUE_ID)?.parse().ok()?,
-        flag: message.flag,
-        sys_flag: message.sys_flag,
-        born_timestamp: message.born_timestamp,
-        born_host: message.born_host,
-        store_host: shard.settings.store_host,
-        reconsume_times: message.reconsume_times,
-        prepared_transaction_offset: message.prepared_transaction_offset,
-        body: &message.body,
-        topic: message.property(name::REAL_TOPIC)?,
-        properties: PropertiesSource::client(Text::plain(&message.properties)),
-    };
+    let queue = message.property(name::REAL_QUEUE_ID)?.parse().ok()?;
+    let draft = Draft::of_message(message);
+    let fields = store::fields(shard, &Place::named(message.property(name::REAL_TOPIC)?, queue), &draft);
     let mut record = vec![0; fields.encoded_len()];
     fields.encode_into(&mut record);
     let (offset, at) = (copy.queue_offset, copy.physical_offset);

@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rmq_engine::{Error, QueueNumber};
-use rmq_protocol::properties::PropertiesSource;
-use rmq_protocol::record::{self, RecordFields, RecordRef};
-use rmq_protocol::text::Text;
+use rmq_protocol::properties::Properties;
+use rmq_protocol::record::{self, RecordRef};
 
 use super::half::Half;
 use super::op::Op;
@@ -15,6 +14,8 @@ use super::outcomes::{Outcome, Outcomes};
 use super::progress::Progress;
 use super::reading::read_on;
 use super::{CHECK_GROUP, HalfQueue};
+use crate::broker::key_index::{self, Keys};
+use crate::broker::store::{self, Place};
 use crate::control::names::{HALF_OP_TOPIC, HALF_TOPIC};
 use crate::net::executor;
 use crate::shard::Shard;
@@ -88,19 +89,9 @@ async fn finish(shard: &Rc<Shard>, half_at: i64) -> Result<(), Error> {
         return Ok(());
     }
     let message = half.committed();
-    let fields = RecordFields {
-        queue_id: id,
-        flag: message.flag,
-        sys_flag: message.sys_flag,
-        born_timestamp: message.born_timestamp,
-        born_host: message.born_host,
-        store_host: shard.settings.store_host,
-        reconsume_times: message.reconsume_times,
-        prepared_transaction_offset: message.prepared_transaction_offset,
-        body: message.body,
-        topic,
-        properties: PropertiesSource::client(Text::plain(message.properties)),
-    };
+    let place = Place::named(topic, id);
+    let fields = store::fields(shard, &place, &message);
+    let keys = Keys::of(Properties(message.properties));
     let plan =
         [rmq_engine::RecordPlan { len: fields.encoded_len() as u32, filter_code: message.filter_code }];
     loop {
@@ -111,7 +102,9 @@ async fn finish(shard: &Rc<Shard>, half_at: i64) -> Result<(), Error> {
             })
         });
         match appended {
-            Ok(_) => {
+            Ok(appended) => {
+                let record = appended.first_physical_offset;
+                key_index::note(shard, place.key_seed, &keys, message.sys_flag, &appended, record);
                 tracing::info!(topic, queue = id, "a commit that a crash had cut in two is complete");
                 return Ok(());
             }
