@@ -50,7 +50,7 @@ class Request:
     code: int
     wire: bytes
     one_way: bool
-    # Its client says that it can wait longer than we would.
+    # Its client says that it can wait longer than we would, or expects nothing.
     held: bool
     text: str
 
@@ -103,7 +103,8 @@ class Requests:
         wire = frame.encode(code, opaque, _fit(fields, codec), body, codec, flag, language, version)
         text = (f"{self.at} {code} {codec} flag={flag} version={version} {language} {fields} "
                 f"body[{len(body)}]={body[:300]!r}")
-        return Request(self.at, code, wire, bool(flag & 2), code in HELD and _hold_ms(fields) > HELD_BRIEFLY_MS, text)
+        held = code in HELD and _hold_ms(fields) > HELD_BRIEFLY_MS or _is_undecided(code, fields)
+        return Request(self.at, code, wire, bool(flag & 2), held, text)
 
     def answer(self):
         """What to say to a request of the server itself; None: nothing."""
@@ -225,6 +226,11 @@ class Requests:
             return value[:at] + [self._json(value[at])] * pick.choice((1, 1, 1, 2, 1000)) + value[at + 1:]
         return pick.choice((None, True, 0, -1, 2**31, 2**63, 2**64, 1e308, 0.5, [], {}, [None], {"": None}, [[[]]],
                             self._value(), self._value(), self._value()))
+
+
+def _is_undecided(code, fields):
+    """END_TRANSACTION of a producer that does not know yet: Java's broker answers nothing."""
+    return code == 37 and re.fullmatch(r"[+-]?0+", (fields or {}).get("commitOrRollback", ""), re.ASCII) is not None
 
 
 def _hold_ms(fields):
